@@ -1,0 +1,1 @@
+"""Training-data attribution for image diffusion models: images and weights in, scores out."""

@@ -1,0 +1,97 @@
+"""The scalars of a denoiser's output that are differentiated, each given by its cotangent.
+
+Every method of the paper differentiates some scalars f_q(ε_θ) of the output.  Backpropagation
+needs only ∂f_q/∂ε_θ, the cotangent; so that is what an output function is here, and one gradient
+engine serves them all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, get_args
+
+import torch
+
+OutputName = Literal["regions", "dct", "square"]
+OUTPUT_NAMES: tuple[OutputName, ...] = get_args(OutputName)
+
+
+class OutputFunction(Protocol):
+    """``m`` scalars of the output; ``cotangents`` has shape ``(m, B, C, H, W)``."""
+
+    @property
+    def count(self) -> int:
+        """The number m of scalars."""
+        ...
+
+    def cotangents(self, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """∂f_q/∂ε_θ at ``predicted`` ``(B, C, H, W)``, whose training target is ``target``."""
+        ...
+
+
+class LinearProbes:
+    """f_q = ⟨v_q, ε_θ⟩ for fixed orthonormal directions V ``(m, C, H, W)``: the outputs of DAS."""
+
+    def __init__(self, directions: torch.Tensor) -> None:
+        self.directions = directions
+
+    @property
+    def count(self) -> int:
+        """The number m of directions."""
+        return len(self.directions)
+
+    def cotangents(self, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """V itself, the same for every sample."""
+        directions = self.directions.to(predicted)
+        return directions[:, None].expand(-1, len(predicted), -1, -1, -1)
+
+
+class MeanSquare:
+    """f = mean(ε_θ²), the output of D-TRAK's best variant (paper, Eq. 10)."""
+
+    count = 1
+
+    def cotangents(self, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """2 ε_θ / D."""
+        return (2 * predicted / predicted[0].numel())[None]
+
+
+def region_probes(grid: int, channels: int, height: int, width: int) -> torch.Tensor:
+    """Normalised indicators of the cells of a ``grid × grid`` division: ``(grid², C, H, W)``.
+
+    Row-major from the top left.  ``grid=1`` is the constant image, the output of the paper's code.
+    """
+    if not 1 <= grid <= min(height, width):
+        raise ValueError(f"a grid of {grid} does not fit into {height} × {width}")
+    rows = torch.arange(height) * grid // height
+    columns = torch.arange(width) * grid // width
+    cell = rows[:, None] * grid + columns[None, :]
+    probes = (cell == torch.arange(grid * grid)[:, None, None]).float()
+    probes = probes[:, None].expand(-1, channels, -1, -1)
+    return probes / probes.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+def dct_probes(count: int, channels: int, height: int, width: int) -> torch.Tensor:
+    """The ``count`` lowest two-dimensional cosine modes, channels summed: ``(count, C, H, W)``."""
+    if not 1 <= count <= height * width:
+        raise ValueError(f"{count} cosine modes do not fit into {height} × {width}")
+    modes = sorted(
+        ((u, v) for u in range(height) for v in range(width)),
+        key=lambda mode: (mode[0] ** 2 + mode[1] ** 2, mode),
+    )[:count]
+    y = (torch.arange(height) + 0.5) / height * torch.pi
+    x = (torch.arange(width) + 0.5) / width * torch.pi
+    probes = torch.stack([torch.cos(u * y)[:, None] * torch.cos(v * x)[None, :] for u, v in modes])
+    probes = probes[:, None].expand(-1, channels, -1, -1)
+    return probes / probes.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+def output_function(name: OutputName, grid: int, shape: tuple[int, int, int]) -> OutputFunction:
+    """The output called ``name`` for a denoiser whose output is ``shape`` = (C, H, W).
+
+    ``grid`` is the division of ``regions``; ``dct`` takes as many modes, grid².
+    """
+    if name == "square":
+        return MeanSquare()
+    if name == "dct":
+        return LinearProbes(dct_probes(grid * grid, *shape))
+    return LinearProbes(region_probes(grid, *shape))

@@ -1,0 +1,92 @@
+"""A text-to-image diffusion pipeline in pixel space, in diffusers' own directory format.
+
+diffusers has pixel pipelines without text (``DDPMPipeline``) and text pipelines with a VAE
+(``StableDiffusionPipeline``); small text-conditional models are neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
+
+
+class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
+    """U-Net in pixel space, conditioned on a CLIP text tower.
+
+    The tower's token states enter by cross-attention; its pooled embedding enters with the
+    timestep, through the U-Net's ``class_embed_type="projection"``.
+    """
+
+    unet: UNet2DConditionModel
+    scheduler: DDIMScheduler
+    text_encoder: CLIPTextModelWithProjection
+    tokenizer: PreTrainedTokenizerBase
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: DDIMScheduler,
+        text_encoder: CLIPTextModelWithProjection,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            unet=unet, scheduler=scheduler, text_encoder=text_encoder, tokenizer=tokenizer
+        )
+
+    @torch.no_grad()
+    def encode_prompt(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token states ``(B, L, d)`` and pooled embeddings ``(B, d)`` of the prompts."""
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.text_encoder.config.max_position_embeddings,
+            return_tensors="pt",
+        )
+        output = self.text_encoder(tokens.input_ids.to(self.text_encoder.device))
+        return output.last_hidden_state, output.text_embeds
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        negative_prompt: str = "",
+        num_inference_steps: int = 50,
+        guidance_scale: float = 3.0,
+        on_step: Callable[[int], None] | None = None,
+    ) -> torch.Tensor:
+        """Draw one picture per prompt and seed with DDIM: ``(B, 3, H, W)`` in [-1, 1].
+
+        Each picture's starting noise comes from its own seed, so a picture does not depend on
+        what else is drawn in the same call.  ``guidance_scale`` 1 draws without guidance.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        config: Any = self.unet.config
+        shape = (config.in_channels, config.sample_size, config.sample_size)
+        sample = torch.stack(
+            [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        ).to(self.unet.device)
+        text = self.encode_prompt(prompts)
+        guided = guidance_scale != 1.0
+        if guided:
+            negative = self.encode_prompt([negative_prompt] * len(prompts))
+            text = (torch.cat([negative[0], text[0]]), torch.cat([negative[1], text[1]]))
+        self.scheduler.set_timesteps(num_inference_steps)
+        for done, t in enumerate(self.progress_bar(self.scheduler.timesteps), start=1):
+            batch = torch.cat([sample, sample]) if guided else sample
+            states, pooled = text
+            noise = self.unet(batch, t, states, class_labels=pooled).sample
+            if guided:
+                without, with_text = noise.chunk(2)
+                noise = without + guidance_scale * (with_text - without)
+            sample = self.scheduler.step(noise, t, sample).prev_sample
+            if on_step:
+                on_step(done)
+        return cast(torch.Tensor, sample.clamp(-1, 1))

@@ -1,0 +1,160 @@
+"""Reference test 6: hooked gradients are torch.func's, and projecting them is unbiased."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig
+from torch import nn
+from torch.func import functional_call, grad, vmap
+
+from attribution.denoisers import Denoiser
+from attribution.gradients import GradientProjector, select_layers
+
+
+def reference(
+    module: nn.Module, names: list[str], arguments: tuple[torch.Tensor, ...], cotangent: torch.Tensor
+) -> torch.Tensor:
+    """Per-sample gradients by torch.func, laid out as the projector does: weight then bias."""
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+
+    def scalar(
+        selected: dict[str, torch.Tensor], v: torch.Tensor, *sample: torch.Tensor
+    ) -> torch.Tensor:
+        output = functional_call(
+            module, {**parameters, **selected}, tuple(x[None] for x in sample)
+        )
+        return (output[0] * v).sum()
+
+    layers = dict(module.named_modules())
+    wanted = {
+        f"{name}.{kind}": parameters[f"{name}.{kind}"]
+        for name in names
+        for kind in ("weight", "bias")
+        if f"{name}.{kind}" in parameters
+    }
+    gradients = vmap(grad(scalar), in_dims=(None, 0, *(0 for _ in arguments)))(
+        wanted, cotangent, *arguments
+    )
+    rows = []
+    for name in names:
+        layer = layers[name]
+        groups = getattr(layer, "groups", 1)
+        weight = gradients[f"{name}.weight"]
+        batch = len(weight)
+        blocks = weight.reshape(batch, groups, weight.shape[1] // groups, -1)
+        if f"{name}.bias" in gradients:
+            bias = gradients[f"{name}.bias"].reshape(batch, groups, -1, 1)
+            blocks = torch.cat([blocks, bias], dim=3)
+        rows.append(blocks.reshape(batch, -1))
+    return torch.cat(rows, dim=1)
+
+
+class Convolutions(nn.Module):
+    """Stride, padding, dilation, groups, no bias, circular padding, a layer called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, stride=2, padding=1)
+        self.grouped = nn.Conv2d(4, 6, 3, padding=2, dilation=2, groups=2)
+        self.wrapped = nn.Conv2d(6, 4, 3, padding=1, bias=False, padding_mode="circular")
+        self.shared = nn.Conv2d(4, 4, 1)
+        self.last = nn.Linear(4, 3, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.first(x))
+        x = torch.tanh(self.wrapped(torch.tanh(self.grouped(x))))
+        x = self.shared(torch.tanh(self.shared(x)))
+        return self.last(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(len(x), 3, 4, 4)
+
+
+def hooked(
+    projector: GradientProjector, arguments: tuple[torch.Tensor, ...], cotangent: torch.Tensor
+) -> torch.Tensor:
+    with projector.recording():
+        output = projector.module(*arguments)
+        output = getattr(output, "sample", output)
+        return projector.project(output, cotangent)
+
+
+def test_convolutions_and_linear_layers() -> None:
+    torch.manual_seed(0)
+    module = Convolutions().double()
+    x = torch.randn(5, 2, 8, 8).double()
+    cotangent = torch.randn(5, 3, 4, 4).double()
+    projector = GradientProjector(module.float(), kind="identity")
+    found = hooked(projector, (x.float(),), cotangent.float())
+    expected = reference(module.double(), list(projector.layers), (x,), cotangent)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+class OutputOnly(nn.Module):
+    """A diffusers U-Net as a function of (x, t, states, pooled) that returns a tensor."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, states: torch.Tensor, pooled: torch.Tensor
+    ) -> torch.Tensor:
+        return self.unet(x, t, states, class_labels=pooled).sample
+
+
+@pytest.mark.parametrize("parameters", ["all", "up_blocks", "lora", r"attn2\.to_[kv]$"])
+def test_text_conditional_unet(tiny_model: Path, parameters: str) -> None:
+    """Attention, cross-attention, GEGLU, time and text embeddings; and LoRA adapters."""
+    denoiser = Denoiser.load(tiny_model)
+    if parameters == "lora":
+        denoiser.pipeline.unet.add_adapter(
+            LoraConfig(r=2, target_modules=["to_q", "to_v", "conv1"], init_lora_weights=False)
+        )
+    module = OutputOnly(denoiser.network)
+    x = torch.randn(3, 3, 16, 16)
+    t = torch.tensor([10, 500, 900])
+    condition = denoiser.condition(["disc, ada", "ring, bob", None])
+    assert condition.states is not None
+    assert condition.pooled is not None
+    arguments = (x, t, condition.states, condition.pooled)
+    cotangent = torch.randn(3, 3, 16, 16)
+    projector = GradientProjector(module, parameters=parameters, kind="identity")
+    found = hooked(projector, arguments, cotangent)
+    expected = reference(module, list(projector.layers), arguments, cotangent)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    assert float(found.abs().max()) > 0
+
+
+def test_projected_inner_products_are_unbiased() -> None:
+    """Averaged over seeds, ⟨Pg, Pg'⟩ approaches ⟨g, g'⟩ within its standard error."""
+    torch.manual_seed(0)
+    module = Convolutions()
+    x, cotangent = torch.randn(2, 2, 8, 8), torch.randn(2, 3, 4, 4)
+    exact = hooked(GradientProjector(module, kind="identity"), (x,), cotangent)
+    products = []
+    for seed in range(400):
+        projector = GradientProjector(module, projection_dim=5 * 9, seed=seed)
+        assert projector.size < exact.shape[1]
+        rows = hooked(projector, (x,), cotangent)
+        products.append(rows @ rows.T)
+    estimates = torch.stack(products)
+    error = estimates.std(dim=0) / len(products) ** 0.5
+    assert (((estimates.mean(dim=0) - exact @ exact.T) / error).abs() < 4).all()
+
+
+def test_recording_leaves_the_module_as_it_was(tiny_model: Path) -> None:
+    network = Denoiser.load(tiny_model).network
+    before = [p.requires_grad for p in network.parameters()]
+    with GradientProjector(network).recording():
+        pass
+    assert [p.requires_grad for p in network.parameters()] == before
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_selection_that_finds_nothing_is_an_error(tiny_model: Path) -> None:
+    network = Denoiser.load(tiny_model).network
+    with pytest.raises(ValueError, match="selects no"):
+        select_layers(network, "lora")
+    with pytest.raises(ValueError, match="no regular expression"):
+        select_layers(network, "(")
