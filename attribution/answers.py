@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.attributor import Attribution
-from attribution.image_folder import Sample
+from attribution.metadata import Sample
 from attribution.methods import index_kind
 from attribution.methods.das import region_scores
 

@@ -1,14 +1,7 @@
-"""Training images as users have them: a folder, with or without ``metadata.jsonl``.
-
-The metadata follows the image-folder convention of Hugging Face datasets: one JSON object a line
-with ``file_name`` (relative to the folder) and, all optional, ``text``, ``creator``, ``licence``
-(SPDX) and ``source``.
-"""
+"""The pixels of an image folder, read when they are asked for."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -16,23 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-METADATA = "metadata.jsonl"
-
-
-class ImageFolderError(ValueError):
-    """The folder cannot be used as it is; the message says which file and why."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One training image: ``key`` is its path relative to the folder, and seeds its noise."""
-
-    key: str
-    text: str | None = None
-    creator: str | None = None
-    licence: str | None = None
-    source: str | None = None
+from attribution.metadata import ImageFolderError, read_folder
 
 
 class ImageFolder:
@@ -40,21 +17,7 @@ class ImageFolder:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        if not self.root.is_dir():
-            raise ImageFolderError(f"{self.root} is not a folder")
-        metadata = self.root / METADATA
-        found = (
-            read_metadata(metadata)
-            if metadata.is_file()
-            else [
-                Sample(path.relative_to(self.root).as_posix())
-                for path in self.root.rglob("*")
-                if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-            ]
-        )
-        if not found:
-            raise ImageFolderError(f"{self.root} holds no images ({', '.join(IMAGE_SUFFIXES)})")
-        self.samples = sorted(found, key=lambda sample: sample.key)
+        self.samples = read_folder(self.root)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -66,36 +29,6 @@ class ImageFolder:
     def tensor(self, i: int, size: int) -> torch.Tensor:
         """Pixels of sample ``i`` in [-1, 1], ``(3, size, size)``."""
         return pixels(self.image(i), size)
-
-
-def read_metadata(path: Path) -> list[Sample]:
-    """Parse ``metadata.jsonl``, checking that every file lies inside the folder and exists."""
-    root = path.parent.resolve()
-    samples: dict[str, Sample] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            row = json.loads(line)
-            key = Path(row["file_name"]).as_posix()
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ImageFolderError(f"{where}: not an object with a file_name ({error})") from error
-        file = (root / key).resolve()
-        if not file.is_relative_to(root):
-            raise ImageFolderError(f"{where}: {key} lies outside the folder")
-        if not file.is_file():
-            raise ImageFolderError(f"{where}: {key} does not exist")
-        if key in samples:
-            raise ImageFolderError(f"{where}: {key} is listed twice")
-        sample = Sample(key)
-        for field in ("text", "creator", "licence", "source"):
-            value = row.get(field)
-            if value is not None and not isinstance(value, str):
-                raise ImageFolderError(f"{where}: {field} must be a string")
-            sample = replace(sample, **{field: value})
-        samples[key] = sample
-    return list(samples.values())
 
 
 def read_image(path: Path) -> Image.Image:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
-Schedule = Literal["uniform", "cumulative"]
+from attribution.index.config import Schedule
 
 
 def select_timesteps(count: int, schedule: Schedule, train_timesteps: int = 1000) -> list[int]:

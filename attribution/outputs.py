@@ -7,12 +7,11 @@ engine serves them all.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 import torch
 
-OutputName = Literal["regions", "dct", "square"]
-OUTPUT_NAMES: tuple[OutputName, ...] = get_args(OutputName)
+from attribution.index.config import OutputName
 
 
 class OutputFunction(Protocol):

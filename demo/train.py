@@ -29,7 +29,7 @@ from demo.dataset import IMAGE_SIZE, caption
 
 CAPTION_DROPOUT = 0.1  # classifier-free guidance needs the unconditional model too
 MIN_SNR_GAMMA = 5.0
-CHECKPOINTS = (0.25, 0.5, 0.75, 1.0)
+CHECKPOINTS = (0.4, 0.6, 0.8, 1.0)
 SHEET = (
     "red apple", "watermelon", "hamburger", "cactus", "octopus", "penguin", "snail", "violin",
     "mushroom", "frog face", "cherries", "slice of pizza", "sailboat", "lady beetle", "pineapple",
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, default=Path("demo/weights/clip"))
     parser.add_argument("--out", type=Path, default=Path("demo/weights/model"))
     parser.add_argument("--run", type=Path, default=Path("demo/runs/model"))
-    parser.add_argument("--steps", type=int, default=13_000)
+    parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--threads", type=int, default=2)

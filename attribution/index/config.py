@@ -1,4 +1,7 @@
-"""What an index is made of: everything that decides its numbers, and nothing else."""
+"""What an index is made of: everything that decides its numbers, and nothing else.
+
+Nothing here imports torch: the API checks configurations at its door.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from attribution.noise import Schedule
-from attribution.outputs import OUTPUT_NAMES, OutputName
-
+OutputName = Literal["regions", "dct", "square"]
+Schedule = Literal["uniform", "cumulative"]
 Normalisation = Literal["none", "timestep", "elementwise"]
 StoreType = Literal["float16", "float32"]
 
@@ -41,7 +43,7 @@ class IndexConfig:
     store: StoreType = "float16"
 
     def __post_init__(self) -> None:
-        _one_of("output", self.output, OUTPUT_NAMES)
+        _one_of("output", self.output, get_args(OutputName))
         _one_of("schedule", self.schedule, get_args(Schedule))
         _one_of("normalisation", self.normalisation, get_args(Normalisation))
         _one_of("store", self.store, get_args(StoreType))

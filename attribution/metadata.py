@@ -1,0 +1,79 @@
+"""Training images as users have them: a folder, with or without ``metadata.jsonl``.
+
+The metadata follows the image-folder convention of Hugging Face datasets: one JSON object a line
+with ``file_name`` (relative to the folder) and, all optional, ``text``, ``creator``, ``licence``
+(SPDX) and ``source``.  Nothing here opens an image or imports torch: the API reads folders too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+METADATA = "metadata.jsonl"
+OWNER_FIELDS = ("text", "creator", "licence", "source")
+
+
+class ImageFolderError(ValueError):
+    """The folder cannot be used as it is; the message says which file and why."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training image: ``key`` is its path relative to the folder, and seeds its noise."""
+
+    key: str
+    text: str | None = None
+    creator: str | None = None
+    licence: str | None = None
+    source: str | None = None
+
+
+def read_folder(root: Path) -> list[Sample]:
+    """The samples of a folder, sorted by key: the order of every index over it."""
+    if not root.is_dir():
+        raise ImageFolderError(f"{root} is not a folder")
+    metadata = root / METADATA
+    samples = _read_metadata(metadata) if metadata.is_file() else _find_images(root)
+    if not samples:
+        raise ImageFolderError(f"{root} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return sorted(samples, key=lambda sample: sample.key)
+
+
+def _find_images(root: Path) -> list[Sample]:
+    return [
+        Sample(path.relative_to(root).as_posix())
+        for path in root.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    ]
+
+
+def _read_metadata(path: Path) -> list[Sample]:
+    samples: dict[str, Sample] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            sample = _read_row(line, path.parent.resolve(), f"{path}:{number}")
+            if sample.key in samples:
+                raise ImageFolderError(f"{path}:{number}: {sample.key} is listed twice")
+            samples[sample.key] = sample
+    return list(samples.values())
+
+
+def _read_row(line: str, root: Path, where: str) -> Sample:
+    try:
+        row = json.loads(line)
+        key = Path(row["file_name"]).as_posix()
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ImageFolderError(f"{where}: not an object with a file_name ({error})") from error
+    file = (root / key).resolve()
+    if not file.is_relative_to(root):
+        raise ImageFolderError(f"{where}: {key} lies outside the folder")
+    if not file.is_file():
+        raise ImageFolderError(f"{where}: {key} does not exist")
+    owner = {field: row.get(field) for field in OWNER_FIELDS}
+    for field, value in owner.items():
+        if value is not None and not isinstance(value, str):
+            raise ImageFolderError(f"{where}: {field} must be a string")
+    return Sample(key, **owner)
