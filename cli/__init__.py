@@ -1,0 +1,1 @@
+"""The command line, and what it shares with the demo: the HTTP client, progress, tables."""

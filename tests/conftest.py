@@ -15,6 +15,8 @@ from transformers import AutoTokenizer
 
 torch.set_num_threads(1)
 
+pytest_plugins = ("service_lanes",)
+
 THINGS = ("disc", "square", "stripe", "cross", "ring", "wedge")
 OWNERS = (("ada", "Ada Example", "CC-BY-4.0"), ("bob", "Bob Example", "CC-BY-SA-4.0"))
 

@@ -1,0 +1,73 @@
+"""What goes in and out at ``/v1/attributions``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.indexes.schemas import Progress
+
+Method = Literal["das", "das-signed", "das-mean", "d-trak"]
+Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
+
+TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "canceled", "expired"})
+
+
+class Question(BaseModel):
+    """What is asked of the index, whatever the picture is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        None, max_length=200, description="Id or name; optional where one model has an active index"
+    )
+    index: str | None = Field(
+        None, max_length=200, description="Id of a version that need not be the active one"
+    )
+    method: Method = "das"
+    top_k: int = Field(20, ge=1, le=200)
+    candidates: Literal["exhaustive", "clip"] = "exhaustive"
+    candidate_count: int = Field(200, ge=1, le=100_000, description="For candidates=clip")
+
+
+class ImageQuestion(Question):
+    """The fields of a form beside ``image``."""
+
+    caption: str | None = Field(None, max_length=2000, description="The prompt, where known")
+
+
+class PromptQuestion(Question):
+    """Draw a picture with the model, then ask where it came from."""
+
+    prompt: str = Field(min_length=1, max_length=2000)
+    negative_prompt: str = Field("", max_length=2000)
+    seed: int = Field(0, ge=0, le=2**63 - 1)
+    steps: int = Field(50, ge=1, le=1000)
+    guidance_scale: float = Field(3.0, ge=0, le=100, allow_inf_nan=False)
+
+
+class AttributionUrls(BaseModel):
+    """Where to go on."""
+
+    self: str
+    image: str
+    cancel: str
+
+
+class AttributionOut(BaseModel):
+    """An attribution in any state; ``result`` or ``problem`` once it has ended."""
+
+    id: str
+    status: Status
+    attempt: int
+    progress: Progress
+    index: str | None
+    request: dict[str, Any]
+    result: dict[str, Any] | None
+    problem: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    urls: AttributionUrls

@@ -1,0 +1,117 @@
+"""Accepting questions: which index they go to, and the job that answers them."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from app.attributions import repository
+from app.attributions.schemas import (
+    AttributionOut,
+    AttributionUrls,
+    ImageQuestion,
+    PromptQuestion,
+    Question,
+)
+from app.config import Settings
+from app.database.engine import Database
+from app.database.lookup import by_id_or_name, index_by_id
+from app.database.tables import IndexVersion, Job, Model
+from app.indexes.schemas import Progress
+from app.jobs.cancellation import cancel
+from app.jobs.kinds import ATTRIBUTION
+from app.jobs.submission import submit
+from app.models.weights import UNCONDITIONAL
+from app.problems import ProblemError
+from app.storage import ImageStore, record_image
+from app.uploads import Upload, check_upload
+
+ROUTING = {"model", "index"}
+
+
+def ask_about_image(
+    database: Database,
+    settings: Settings,
+    images: ImageStore,
+    question: ImageQuestion,
+    content: bytes,
+) -> Job:
+    """Check the picture and submit the question about it; nothing is kept of a refused one."""
+    with database.read() as session:
+        _index_for(session, question)
+    upload: Upload = check_upload(content, settings)
+    digest = images.put(upload.png)
+    request = question.model_dump(exclude=ROUTING) | {"original_sha256": upload.original_sha256}
+    with database.write() as session:
+        index = _index_for(session, question)
+        record_image(session, digest, upload.size)
+        return submit(
+            session, settings, ATTRIBUTION, request, index_id=index.id, image_digest=digest
+        )
+
+
+def ask_about_prompt(database: Database, settings: Settings, question: PromptQuestion) -> Job:
+    """Submit a prompt; the worker draws the picture."""
+    with database.write() as session:
+        index = _index_for(session, question)
+        pipeline = session.get_one(Model, index.model_id).pipeline_class
+        if pipeline in UNCONDITIONAL:
+            raise ProblemError(
+                422, "prompt-unsupported", "The model cannot follow a prompt", f"it is a {pipeline}"
+            )
+        request = question.model_dump(exclude=ROUTING)
+        return submit(session, settings, ATTRIBUTION, request, index_id=index.id)
+
+
+def cancel_attribution(database: Database, attribution_id: str) -> Job:
+    """Cancel an attribution; one that has ended otherwise is a 409 problem."""
+    with database.write() as session:
+        repository.find(session, attribution_id)
+        canceled = cancel(session, attribution_id)
+    with database.read() as session:
+        job = repository.find(session, attribution_id)
+    if not canceled and job.status != "canceled":
+        raise ProblemError(
+            409, "attribution-ended", "The attribution has ended already", f"it has {job.status}"
+        )
+    return job
+
+
+def present(job: Job) -> AttributionOut:
+    """An attribution as the API shows it."""
+    url = f"/v1/attributions/{job.id}"
+    return AttributionOut(
+        id=job.id,
+        status=job.status,
+        attempt=job.attempt,
+        progress=Progress(stage=job.stage, fraction=job.fraction),
+        index=job.index_id,
+        request=job.request,
+        result=job.result,
+        problem=job.problem,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        urls=AttributionUrls(self=url, image=f"{url}/image", cancel=f"{url}/cancel"),
+    )
+
+
+def _index_for(session: Session, question: Question) -> IndexVersion:
+    """The version that a question goes to; a 404 or 409 problem if there is none."""
+    model = by_id_or_name(session, Model, question.model) if question.model else None
+    if question.index:
+        index = index_by_id(session, question.index)
+        if model is not None and index.model_id != model.id:
+            raise ProblemError(409, "index-of-another-model", "The index is of another model")
+        if index.state != "ready":
+            raise ProblemError(
+                409, "index-not-ready", "The index is not ready", f"it is {index.state}"
+            )
+        return index
+    active = repository.active_indexes(session, model.id if model else None)
+    if not active:
+        raise ProblemError(409, "no-active-index", "No index is active", "build one at /v1/indexes")
+    if len(active) > 1:
+        raise ProblemError(
+            422, "model-required", "Several models have an active index", "say which `model`"
+        )
+    return active[0]

@@ -1,0 +1,60 @@
+"""Settings, read from the environment as ``HEADWATER_…``; the defaults need nothing installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """One installation.  Times are in seconds, sizes in bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADWATER_")
+
+    home: Path = Path("var")
+    database_url: str = ""
+    """Empty: SQLite below ``home``.  PostgreSQL: ``postgresql+psycopg://…``."""
+    broker_url: str = "filesystem://"
+    """``filesystem://`` keeps its folders below ``home``; ``redis://…`` elsewhere."""
+    gpu_queue: str = "headwater-gpu"
+    cpu_queue: str = "headwater-cpu"
+    """For jobs that need no model; none of today's kinds does without."""
+
+    model_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
+    dataset_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
+
+    max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    max_image_pixels: int = Field(default=4096 * 4096, ge=1)
+
+    concurrency: int = Field(default=1, ge=1)
+    torch_threads: int = Field(default=1, ge=1)
+    device: str = "cpu"
+    shard_size: int = Field(default=50, ge=1)
+    """Training images in one shard: what a killed build repeats at most."""
+
+    lease_seconds: float = Field(default=60, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    resend_seconds: float = Field(default=60, gt=0)
+    """A job that nobody claimed for so long gets another message; then after twice its age."""
+    time_limit_seconds: int = Field(default=6 * 3600, ge=1)
+    """A task that runs longer is killed with its process."""
+
+    @model_validator(mode="after")
+    def _resolve_paths(self) -> Settings:
+        # Children may be started in other directories, so nothing stays relative.
+        self.home = self.home.resolve()
+        self.model_roots = [root.resolve() for root in self.model_roots]
+        self.dataset_roots = [root.resolve() for root in self.dataset_roots]
+        self.database_url = self.database_url or f"sqlite:///{self.home / 'headwater.db'}"
+        return self
+
+    def to_environment(self) -> dict[str, str]:
+        """The variables from which a child process reads these very settings."""
+        prefix = str(self.model_config["env_prefix"])
+        return {
+            f"{prefix}{name}".upper(): json.dumps(value) if isinstance(value, list) else str(value)
+            for name, value in self.model_dump(mode="json").items()
+        }

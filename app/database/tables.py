@@ -1,0 +1,201 @@
+"""The tables.  The database is the truth; the queue only carries messages about it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+JOB_STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
+INDEX_STATES = ("building", "ready", "failed")
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC on every database: SQLite's own type forgets the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Write UTC."""
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Read UTC."""
+        if value is None or value.tzinfo is not None:
+            return value and value.astimezone(UTC)
+        return value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that a migration can drop it on every database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to declare it
+        datetime: UtcDateTime,
+        dict[str, Any]: JSON(none_as_null=True),
+    }
+
+
+class Dataset(Base):
+    """A registered folder of training images; ``digest`` is over its samples' rows."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    path: Mapped[str]
+    digest: Mapped[str]
+    sample_count: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Sample(Base):
+    """A training image and its owner; ``key`` is its path relative to the dataset's folder."""
+
+    __tablename__ = "samples"
+
+    dataset_id: Mapped[str] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(primary_key=True)
+    text: Mapped[str | None]
+    creator: Mapped[str | None]
+    licence: Mapped[str | None]
+    source: Mapped[str | None]
+
+
+class Model(Base):
+    """A diffusers directory and the CLIP beside it; digests are over their weight files."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    directory: Mapped[str]
+    clip_directory: Mapped[str]
+    digest: Mapped[str]
+    clip_digest: Mapped[str]
+    pipeline_class: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class IndexVersion(Base):
+    """One immutable version of an index; a model has at most one active."""
+
+    __tablename__ = "indexes"
+    __table_args__ = (
+        CheckConstraint(f"state IN {INDEX_STATES}", name="state"),
+        CheckConstraint("NOT active OR state = 'ready'", name="active_is_ready"),
+        # Two equal requests at once: the second insert fails, and finds the first one's row.
+        Index(
+            "uq_indexes_build",
+            "model_id",
+            "dataset_id",
+            "config_digest",
+            unique=True,
+            sqlite_where=text("state <> 'failed'"),
+            postgresql_where=text("state <> 'failed'"),
+        ),
+        Index(
+            "uq_indexes_active",
+            "model_id",
+            unique=True,
+            sqlite_where=text("active"),
+            postgresql_where=text("active"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    config: Mapped[dict[str, Any]]
+    config_digest: Mapped[str]
+    shard_size: Mapped[int]
+    state: Mapped[str] = mapped_column(default="building")
+    active: Mapped[bool] = mapped_column(default=False)
+    directory: Mapped[str]
+    """Relative to the installation's home, which other machines may mount elsewhere."""
+    manifest_digest: Mapped[str | None]
+    problem: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    ready_at: Mapped[datetime | None]
+
+
+class StoredImage(Base):
+    """A picture in the store, named by the SHA-256 of its PNG; the file comes before the row."""
+
+    __tablename__ = "images"
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Job(Base):
+    """Work that was accepted.  ``attempt`` fences: only its current holder may write."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(f"status IN {JOB_STATUSES}", name="status"),
+        Index("ix_jobs_status_lease", "status", "lease_until"),
+        Index("ix_jobs_status_resend", "status", "resend_at"),
+        Index("ix_jobs_index_kind", "index_id", "kind"),
+        Index("ix_jobs_kind_id", "kind", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    index_id: Mapped[str | None] = mapped_column(ForeignKey("indexes.id"))
+    image_digest: Mapped[str | None] = mapped_column(ForeignKey("images.digest"))
+    status: Mapped[str] = mapped_column(default="queued")
+    attempt: Mapped[int] = mapped_column(default=0)
+    max_attempts: Mapped[int]
+    lease_until: Mapped[datetime | None]
+    resend_at: Mapped[datetime | None]
+    stage: Mapped[str | None]
+    fraction: Mapped[float] = mapped_column(default=0.0)
+    request: Mapped[dict[str, Any]]
+    result: Mapped[dict[str, Any] | None]
+    problem: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class OutboxMessage(Base):
+    """A message still to be sent, written in the transaction that made its job."""
+
+    __tablename__ = "outbox"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    failures: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime] = mapped_column(default=now, index=True)

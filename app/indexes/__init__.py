@@ -1,0 +1,1 @@
+"""Indexes: building versions, following the build, choosing the active one."""

@@ -1,0 +1,61 @@
+"""``/v1/indexes``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from app.database.lookup import index_by_id
+from app.dependencies import DatabaseDep, SettingsDep
+from app.indexes import service
+from app.indexes.schemas import IndexIn, IndexOut
+from app.pages import Cursor, Limit, Page, cut_page
+from app.problems import problem_responses
+
+RETRY_AFTER = "2"
+
+router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={200: {"model": IndexOut}, **problem_responses(404, 413)},
+)
+def build_index(
+    wanted: IndexIn, response: Response, database: DatabaseDep, settings: SettingsDep
+) -> IndexOut:
+    """Start building an index; an equal one that is ready or being built is answered instead."""
+    index, new = service.build(database, settings, wanted)
+    response.status_code = 202 if new else 200
+    response.headers["Location"] = f"/v1/indexes/{index.id}"
+    if index.state == "building":
+        response.headers["Retry-After"] = RETRY_AFTER
+    with database.read() as session:
+        return service.present(session, [index])[0]
+
+
+@router.get("", responses=problem_responses())
+def list_indexes(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50) -> Page[IndexOut]:
+    """Versions, newest first."""
+    with database.read() as session:
+        rows = service.page_of_indexes(session, cursor, limit)
+        items, following = cut_page(rows, limit, lambda row: row.id)
+        return Page(items=service.present(session, items), next_cursor=following)
+
+
+@router.get("/{index}", responses=problem_responses(404))
+def get_index(index: str, response: Response, database: DatabaseDep) -> IndexOut:
+    """One version, with the progress of its build; ``Retry-After`` until that has ended."""
+    with database.read() as session:
+        found = index_by_id(session, index)
+        if found.state == "building":
+            response.headers["Retry-After"] = RETRY_AFTER
+        return service.present(session, [found])[0]
+
+
+@router.post("/{index}/activate", responses=problem_responses(404, 409))
+def activate_index(index: str, database: DatabaseDep) -> IndexOut:
+    """Let this version answer its model's questions."""
+    found = service.activate_version(database, index)
+    with database.read() as session:
+        return service.present(session, [found])[0]

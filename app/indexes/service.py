@@ -1,0 +1,134 @@
+"""Starting index builds and saying how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.config import Settings
+from app.database.engine import Database
+from app.database.lookup import by_id_or_name, index_by_id
+from app.database.tables import Dataset, IndexVersion, Job, Model
+from app.identifiers import new_id
+from app.indexes.schemas import IndexIn, IndexOut, IndexUrls, Progress
+from app.jobs.index_builds import activate
+from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
+from app.jobs.submission import submit
+from app.problems import ProblemError
+
+
+def build(database: Database, settings: Settings, wanted: IndexIn) -> tuple[IndexVersion, bool]:
+    """Submit a build, one job a shard; the flag is False where an equal one is there already."""
+    with database.read() as session:
+        model = by_id_or_name(session, Model, wanted.model)
+        dataset = by_id_or_name(session, Dataset, wanted.dataset)
+        if known := _equal_build(session, model, dataset, wanted):
+            return known, False
+    try:
+        with database.write() as session:
+            return _submit_build(session, settings, model, dataset, wanted), True
+    except IntegrityError:
+        # An equal request was faster.
+        with database.read() as session:
+            if known := _equal_build(session, model, dataset, wanted):
+                return known, False
+        raise
+
+
+def activate_version(database: Database, index_id: str) -> IndexVersion:
+    """Make a ready version the one that its model's questions go to."""
+    with database.write() as session:
+        index = index_by_id(session, index_id)
+        if index.state != "ready":
+            raise ProblemError(
+                409, "index-not-ready", "The index is not ready", f"it is {index.state}"
+            )
+        activate(session, index)
+        return index
+
+
+def page_of_indexes(session: Session, cursor: str | None, limit: int) -> Sequence[IndexVersion]:
+    """Versions, newest first, one more than ``limit`` where there are more."""
+    query = select(IndexVersion).order_by(IndexVersion.id.desc()).limit(limit + 1)
+    if cursor:
+        query = query.where(IndexVersion.id < cursor)
+    return session.scalars(query).all()
+
+
+def present(session: Session, indexes: Iterable[IndexVersion]) -> list[IndexOut]:
+    """Versions as the API shows them, with the progress of their jobs."""
+    indexes = list(indexes)
+    fractions = _fractions(session, [index.id for index in indexes if index.state != "ready"])
+    return [
+        IndexOut(
+            id=index.id,
+            model=index.model_id,
+            dataset=index.dataset_id,
+            config=index.config,
+            state=index.state,
+            active=index.active,
+            progress=_progress(index, fractions),
+            manifest_digest=index.manifest_digest,
+            problem=index.problem,
+            created_at=index.created_at,
+            ready_at=index.ready_at,
+            urls=IndexUrls(
+                self=f"/v1/indexes/{index.id}", activate=f"/v1/indexes/{index.id}/activate"
+            ),
+        )
+        for index in indexes
+    ]
+
+
+def _equal_build(
+    session: Session, model: Model, dataset: Dataset, wanted: IndexIn
+) -> IndexVersion | None:
+    query = select(IndexVersion).where(
+        IndexVersion.model_id == model.id,
+        IndexVersion.dataset_id == dataset.id,
+        IndexVersion.config_digest == wanted.config.digest(),
+        IndexVersion.state != "failed",
+    )
+    return session.scalars(query).one_or_none()
+
+
+def _submit_build(
+    session: Session, settings: Settings, model: Model, dataset: Dataset, wanted: IndexIn
+) -> IndexVersion:
+    index_id = new_id("idx")
+    index = IndexVersion(
+        id=index_id,
+        model_id=model.id,
+        dataset_id=dataset.id,
+        config=wanted.config.model_dump(),
+        config_digest=wanted.config.digest(),
+        shard_size=settings.shard_size,
+        directory=f"indexes/{index_id}",
+    )
+    session.add(index)
+    session.flush()
+    shards = -(-dataset.sample_count // settings.shard_size)
+    for number in range(shards):
+        submit(session, settings, INDEX_SHARD, {"shard": number}, index_id=index.id)
+    return index
+
+
+def _fractions(session: Session, ids: Sequence[str]) -> dict[tuple[str, str], float]:
+    """The mean fraction of each build's jobs, by index and kind."""
+    query = (
+        select(Job.index_id, Job.kind, func.avg(Job.fraction))
+        .where(Job.index_id.in_(ids), Job.kind.in_((INDEX_SHARD, INDEX_FINALISE)))
+        .group_by(Job.index_id, Job.kind)
+    )
+    return {(index_id, kind): float(mean) for index_id, kind, mean in session.execute(query)}
+
+
+def _progress(index: IndexVersion, fractions: dict[tuple[str, str], float]) -> Progress:
+    if index.state == "ready":
+        return Progress(stage="ready", fraction=1.0)
+    if (finalising := fractions.get((index.id, INDEX_FINALISE))) is not None:
+        return Progress(stage="finalise", fraction=finalising)
+    return Progress(stage="shards", fraction=fractions.get((index.id, INDEX_SHARD), 0.0))

@@ -1,0 +1,1 @@
+"""Jobs: a job accepted is a job done, once."""

@@ -1,0 +1,139 @@
+"""Claiming a job and writing to it.  Every write is fenced: ``WHERE attempt = :mine``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import CursorResult, Update, update
+from sqlalchemy.orm import Session
+
+from app.config import Settings
+from app.database.tables import IndexVersion, Job, now
+from app.jobs.submission import announce
+
+
+class LeaseLostError(Exception):
+    """The job was canceled, or is somebody else's by now: stop, and write nothing."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a job, good while the lease is kept."""
+
+    job_id: str
+    attempt: int
+
+
+def claim(session: Session, settings: Settings, job_id: str) -> Claim | None:
+    """Start the next attempt, unless the job is no longer queued (a duplicate message)."""
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.status == "queued")
+        .values(
+            status="running",
+            attempt=Job.attempt + 1,
+            lease_until=now() + timedelta(seconds=settings.lease_seconds),
+            started_at=now(),
+            stage=None,
+            fraction=0.0,
+        )
+        .returning(Job.attempt)
+    )
+    attempt = session.execute(statement).scalar_one_or_none()
+    return None if attempt is None else Claim(job_id, attempt)
+
+
+def extend_lease(session: Session, settings: Settings, held: Claim) -> None:
+    """Hold the job for another lease."""
+    until = now() + timedelta(seconds=settings.lease_seconds)
+    _write(session, _mine(held).values(lease_until=until))
+
+
+def report_progress(session: Session, held: Claim, stage: str, fraction: float) -> None:
+    """Say how far the work is."""
+    _write(session, _mine(held).values(stage=stage, fraction=fraction))
+
+
+def attach_image(session: Session, held: Claim, digest: str) -> None:
+    """Name the recorded picture that was drawn for the job."""
+    _write(session, _mine(held).values(image_digest=digest))
+
+
+def succeed(session: Session, held: Claim, result: dict[str, Any]) -> None:
+    """Write the result and end the job."""
+    _write(
+        session,
+        _mine(held).values(
+            status="succeeded",
+            result=result,
+            fraction=1.0,
+            finished_at=now(),
+            lease_until=None,
+        ),
+    )
+
+
+def fail(session: Session, held: Claim, problem: dict[str, Any]) -> None:
+    """End the job with a problem."""
+    _write(session, _mine(held).values(lease_until=None))
+    end_with_problem(session, session.get_one(Job, held.job_id), problem)
+
+
+def retry_or_fail(
+    session: Session, settings: Settings, held: Claim, problem: dict[str, Any]
+) -> None:
+    """Queue the job again after a pause, or end it when its attempts are used up."""
+    _write(session, _mine(held).values(lease_until=None))
+    requeue_or_fail(session, settings, session.get_one(Job, held.job_id), problem)
+
+
+def requeue_or_fail(
+    session: Session, settings: Settings, job: Job, problem: dict[str, Any]
+) -> None:
+    """The same for a job whose row the caller has locked."""
+    if job.attempt >= job.max_attempts:
+        end_with_problem(session, job, problem)
+    else:
+        job.status = "queued"
+        job.lease_until = None
+        announce(session, settings, job, due_at=now() + timedelta(seconds=2 ** (job.attempt - 1)))
+
+
+def end_with_problem(session: Session, job: Job, problem: dict[str, Any]) -> None:
+    """Fail a job, and with it the index build that it belonged to."""
+    job.status = "failed"
+    job.problem = problem
+    job.finished_at = now()
+    job.lease_until = None
+    if job.kind.startswith("index."):
+        _fail_build(session, job, problem)
+
+
+def _fail_build(session: Session, job: Job, problem: dict[str, Any]) -> None:
+    session.execute(
+        update(IndexVersion)
+        .where(IndexVersion.id == job.index_id, IndexVersion.state == "building")
+        .values(state="failed", problem=problem)
+    )
+    siblings = update(Job).where(
+        Job.index_id == job.index_id,
+        Job.id != job.id,
+        Job.kind.startswith("index."),
+        Job.status.in_(("queued", "running")),
+    )
+    session.execute(siblings.values(status="canceled", finished_at=now(), lease_until=None))
+
+
+def _mine(held: Claim) -> Update:
+    return update(Job).where(
+        Job.id == held.job_id, Job.attempt == held.attempt, Job.status == "running"
+    )
+
+
+def _write(session: Session, statement: Update) -> None:
+    result = session.execute(statement)
+    assert isinstance(result, CursorResult)
+    if result.rowcount != 1:
+        raise LeaseLostError

@@ -1,0 +1,48 @@
+"""The last steps of an index build, race-safe: whoever ends the last shard starts the end."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.config import Settings
+from app.database.tables import IndexVersion, Job, Model, now
+from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
+from app.jobs.submission import submit
+
+
+def finalise_after_last_shard(session: Session, settings: Settings, index_id: str) -> None:
+    """Submit the build's last job if no shard is left; in the transaction that ended one.
+
+    The lock makes two last shards take turns: the second one sees the first one's end.
+    """
+    session.execute(select(IndexVersion.id).where(IndexVersion.id == index_id).with_for_update())
+    left = session.scalar(
+        select(func.count()).where(
+            Job.index_id == index_id, Job.kind == INDEX_SHARD, Job.status != "succeeded"
+        )
+    )
+    if left == 0:
+        submit(session, settings, INDEX_FINALISE, {}, index_id=index_id)
+
+
+def mark_ready(session: Session, index_id: str, manifest_digest: str) -> None:
+    """The index is whole: ready, and its model's active one."""
+    index = session.get_one(IndexVersion, index_id)
+    index.state = "ready"
+    index.manifest_digest = manifest_digest
+    index.ready_at = now()
+    session.flush()
+    activate(session, index)
+
+
+def activate(session: Session, index: IndexVersion) -> None:
+    """Make a ready index its model's active one; concurrent calls take turns."""
+    session.execute(select(Model.id).where(Model.id == index.model_id).with_for_update())
+    session.execute(
+        update(IndexVersion)
+        .where(IndexVersion.model_id == index.model_id, IndexVersion.active)
+        .values(active=False)
+    )
+    index.active = True
+    session.flush()

@@ -1,0 +1,56 @@
+"""What the reaper does: jobs whose worker died, and jobs whose message was lost."""
+
+from __future__ import annotations
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from app.config import Settings
+from app.database.tables import Job, OutboxMessage, now
+from app.jobs.claims import requeue_or_fail
+from app.jobs.submission import announce
+from app.problems import problem_body
+
+
+def recover_expired(session: Session, settings: Settings, limit: int = 100) -> int:
+    """Queue jobs again whose lease ran out, or fail them; return how many there were."""
+    query = (
+        select(Job)
+        .where(Job.status == "running", Job.lease_until < now())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    jobs = session.scalars(query).all()
+    for job in jobs:
+        requeue_or_fail(session, settings, job, _worker_died(job))
+    return len(jobs)
+
+
+def announce_again(session: Session, settings: Settings, limit: int = 100) -> int:
+    """Send another message for jobs that wait too long; a needless one does no harm.
+
+    kombu's filesystem transport loses the message that a killed worker had taken.
+    """
+    query = (
+        select(Job)
+        .where(
+            Job.status == "queued",
+            Job.resend_at < now(),
+            ~exists().where(OutboxMessage.job_id == Job.id),
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    jobs = session.scalars(query).all()
+    for job in jobs:
+        announce(session, settings, job)
+    return len(jobs)
+
+
+def _worker_died(job: Job) -> dict[str, object]:
+    return problem_body(
+        500,
+        "worker-died",
+        "The worker died",
+        f"Each of {job.attempt} attempts ended with the worker killed or out of reach.",
+    )

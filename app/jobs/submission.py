@@ -1,0 +1,48 @@
+"""Making a job: its row and its message are written in one transaction, or neither is."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.config import Settings
+from app.database.tables import Job, OutboxMessage, now
+from app.identifiers import new_id
+from app.jobs.kinds import ID_PREFIXES
+
+
+def submit(
+    session: Session,
+    settings: Settings,
+    kind: str,
+    request: dict[str, Any],
+    *,
+    index_id: str | None = None,
+    image_digest: str | None = None,
+) -> Job:
+    """Insert a queued job with its outbox row; the relay sends it after the commit."""
+    job = Job(
+        id=new_id(ID_PREFIXES.get(kind, "job")),
+        kind=kind,
+        index_id=index_id,
+        image_digest=image_digest,
+        max_attempts=settings.max_attempts,
+        request=request,
+    )
+    session.add(job)
+    session.flush()
+    announce(session, settings, job)
+    return job
+
+
+def announce(
+    session: Session, settings: Settings, job: Job, *, due_at: datetime | None = None
+) -> None:
+    """Write a message for a queued job, and when to suspect that the message was lost."""
+    due_at = due_at or now()
+    # Twice the age: a job that merely waits behind others gets few needless messages.
+    patience = max(timedelta(seconds=settings.resend_seconds), now() - job.created_at)
+    job.resend_at = due_at + patience
+    session.add(OutboxMessage(job_id=job.id, kind=job.kind, due_at=due_at))

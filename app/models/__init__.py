@@ -1,0 +1,1 @@
+"""Models: diffusers directories on the server, each with its CLIP."""

@@ -1,0 +1,44 @@
+"""``/v1/models``."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from app.database.lookup import by_id_or_name
+from app.database.tables import Model
+from app.dependencies import DatabaseDep, SettingsDep
+from app.models import service
+from app.models.schemas import ModelIn, ModelOut
+from app.pages import Cursor, Limit, Page, cut_page
+from app.problems import problem_responses
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.post(
+    "", status_code=201, responses={200: {"model": ModelOut}, **problem_responses(409, 413)}
+)
+def register_model(
+    wanted: ModelIn, response: Response, database: DatabaseDep, settings: SettingsDep
+) -> ModelOut:
+    """Register a diffusers directory with safetensors weights."""
+    model, new = service.register(database, settings, wanted)
+    response.status_code = 201 if new else 200
+    response.headers["Location"] = f"/v1/models/{model.id}"
+    return ModelOut.model_validate(model)
+
+
+@router.get("", responses=problem_responses())
+def list_models(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50) -> Page[ModelOut]:
+    """Models, newest first."""
+    with database.read() as session:
+        rows = service.page_of_models(session, cursor, limit)
+    items, following = cut_page(rows, limit, lambda row: row.id)
+    return Page(items=[ModelOut.model_validate(row) for row in items], next_cursor=following)
+
+
+@router.get("/{model}", responses=problem_responses(404))
+def get_model(model: str, database: DatabaseDep) -> ModelOut:
+    """One model, by id or name."""
+    with database.read() as session:
+        return ModelOut.model_validate(by_id_or_name(session, Model, model))

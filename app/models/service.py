@@ -1,0 +1,70 @@
+"""Registering models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.allowed_paths import allowed_directory
+from app.config import Settings
+from app.database.engine import Database
+from app.database.lookup import by_id_or_name
+from app.database.tables import Model
+from app.identifiers import new_id
+from app.models.schemas import ModelIn
+from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, pipeline_class, weights_digest
+from app.problems import ProblemError
+
+CONTENT = ("directory", "clip_directory", "digest", "clip_digest", "pipeline_class")
+
+
+def register(database: Database, settings: Settings, wanted: ModelIn) -> tuple[Model, bool]:
+    """Look at the directories and write the model's row; the flag says whether it is new.
+
+    The same name again is the same model if paths and weights are equal, and else a problem.
+    """
+    directory = allowed_directory(wanted.path, settings.model_roots)
+    clip_directory = allowed_directory(wanted.clip_path, settings.model_roots)
+    model = Model(
+        id=new_id("mdl"),
+        name=wanted.name,
+        directory=str(directory),
+        clip_directory=str(clip_directory),
+        pipeline_class=pipeline_class(directory),
+        digest=weights_digest(directory, PIPELINE_WEIGHTS),
+        clip_digest=weights_digest(clip_directory, CLIP_WEIGHTS),
+    )
+    with database.read() as session:
+        query = select(Model).where(Model.name == wanted.name)
+        if known := session.scalars(query).one_or_none():
+            return _same(known, model), False
+    try:
+        with database.write() as session:
+            session.add(model)
+    except IntegrityError:
+        # Somebody registered the name since we looked.
+        with database.read() as session:
+            return _same(by_id_or_name(session, Model, wanted.name), model), False
+    return model, True
+
+
+def page_of_models(session: Session, cursor: str | None, limit: int) -> Sequence[Model]:
+    """Models, newest first, one more than ``limit`` where there are more."""
+    query = select(Model).order_by(Model.id.desc()).limit(limit + 1)
+    if cursor:
+        query = query.where(Model.id < cursor)
+    return session.scalars(query).all()
+
+
+def _same(known: Model, wanted: Model) -> Model:
+    if any(getattr(known, field) != getattr(wanted, field) for field in CONTENT):
+        raise ProblemError(
+            409,
+            "model-exists",
+            "Another model has this name",
+            f"{known.name!r} is {known.id}, registered with other content",
+        )
+    return known

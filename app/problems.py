@@ -1,0 +1,106 @@
+"""RFC 9457: every error is ``application/problem+json``, also the one inside a failed job."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+
+logger = logging.getLogger(__name__)
+
+
+class ProblemDetails(BaseModel):
+    """The body of every error."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+
+
+class ProblemError(Exception):
+    """An error for the client; ``slug`` names its kind, for programs."""
+
+    def __init__(self, status: int, slug: str, title: str, detail: str | None = None) -> None:
+        super().__init__(detail or title)
+        self.status = status
+        self.body = problem_body(status, slug, title, detail)
+
+
+def problem_body(
+    status: int, slug: str, title: str, detail: str | None = None, **members: Any
+) -> dict[str, Any]:
+    """The members of a problem; ``about:blank`` where the status says all (empty ``slug``)."""
+    details = ProblemDetails(
+        type=f"urn:headwater:problem:{slug}" if slug else "about:blank",
+        title=title,
+        status=status,
+        detail=detail,
+        **members,
+    )
+    return details.model_dump(exclude_none=True)
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of a route's errors."""
+    schema = ProblemDetails.model_json_schema()
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in (*statuses, 422, 500)
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Make the application's own errors problems too."""
+    app.add_exception_handler(ProblemError, _problem)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _response(body: dict[str, Any], headers: Any = None) -> JSONResponse:
+    return JSONResponse(body, body["status"], headers, MEDIA_TYPE)
+
+
+async def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ProblemError)
+    return _response(error.body)
+
+
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    detail = None if error.detail == title else error.detail
+    return _response(problem_body(error.status_code, "", title, detail), error.headers)
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _response(validation_problem(error.errors()))
+
+
+def validation_problem(errors: Any) -> dict[str, Any]:
+    """Where and why each field was refused; values are left out, for they may be private."""
+    fields = [{"field": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in errors]
+    detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields)
+    return problem_body(422, "invalid-request", "The request is not valid", detail, errors=fields)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    logger.error("unexpected error on %s", request.url.path, exc_info=error)
+    return _response(
+        problem_body(500, "internal-error", "Internal Server Error", "The server's log says more.")
+    )

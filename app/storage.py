@@ -1,0 +1,67 @@
+"""The picture store: files named by the SHA-256 of their content, whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.database.tables import StoredImage
+
+
+class ImageStore:
+    """PNG files below a directory, spread over 256 folders."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = home / "images"
+
+    def path(self, digest: str) -> Path:
+        """Where the picture of this digest lies."""
+        return self.directory / digest[:2] / f"{digest}.png"
+
+    def put(self, png: bytes) -> str:
+        """Write a picture, unless it is there; return its digest."""
+        digest = hashlib.sha256(png).hexdigest()
+        target = self.path(digest)
+        if target.is_file():
+            return digest
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(png)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _sync_directory(target.parent)
+        return digest
+
+
+def record_image(session: Session, digest: str, size: tuple[int, int]) -> None:
+    """Write the row of a stored picture; ``size`` is (width, height)."""
+    if session.get(StoredImage, digest) is not None:
+        return
+    try:
+        with session.begin_nested():
+            session.execute(
+                insert(StoredImage).values(digest=digest, width=size[0], height=size[1])
+            )
+    except IntegrityError:
+        # Another transaction has just recorded the same picture.
+        return
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

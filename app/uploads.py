@@ -1,0 +1,65 @@
+"""Uploaded pictures: checked and cleaned before anything is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from app import decode_image
+from app.config import Settings
+from app.problems import ProblemError
+
+SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A clean PNG with its ``(width, height)``, and the SHA-256 of the file that was sent."""
+
+    png: bytes
+    size: tuple[int, int]
+    original_sha256: str
+
+
+def check_upload(content: bytes, settings: Settings) -> Upload:
+    """Decode a picture in a limited child process; raise a ``ProblemError`` if it is refused."""
+    if not content:
+        raise ProblemError(422, "image-empty", "The image is empty")
+    if len(content) > settings.max_upload_bytes:
+        raise ProblemError(
+            413,
+            "image-too-large",
+            "The image is too large",
+            f"{len(content)} bytes are more than the allowed {settings.max_upload_bytes}",
+        )
+    # By path and isolated: the child sees Pillow and nothing of the application.
+    command = [sys.executable, "-I", decode_image.__file__, str(settings.max_image_pixels)]
+    try:
+        child = subprocess.run(
+            command, input=content, capture_output=True, timeout=SECONDS, check=False, env={}
+        )
+    except subprocess.TimeoutExpired:
+        raise _undecodable("decoding took too long") from None
+    reason = child.stderr.decode(errors="replace").strip()
+    match child.returncode:
+        case 0:
+            # Width and height are where PNG's first chunk has them.
+            width, height = struct.unpack(">II", child.stdout[16:24])
+            digest = hashlib.sha256(content).hexdigest()
+            return Upload(child.stdout, (width, height), digest)
+        case decode_image.NOT_AN_IMAGE:
+            raise ProblemError(415, "image-type", "The image's type is not supported", reason)
+        case decode_image.TOO_LARGE:
+            raise ProblemError(413, "image-too-large", "The image is too large", reason)
+        case decode_image.BROKEN:
+            raise _undecodable(reason)
+        case _:
+            # Killed by a limit, or out of memory; a traceback is not for the client.
+            raise _undecodable("decoding needs more memory or time than is allowed")
+
+
+def _undecodable(reason: str) -> ProblemError:
+    return ProblemError(422, "image-broken", "The image cannot be decoded", reason)

@@ -1,0 +1,169 @@
+"""One command, one machine: HTTP, a real Celery worker, relay and reaper, under one supervisor."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from app.config import Settings
+from app.database.engine import Database
+from app.database.migrate import upgrade
+
+STOP_SECONDS = 15.0
+START_SECONDS = 60.0
+LONGEST_BACK_OFF = 30.0
+PR_SET_PDEATHSIG = 1
+
+logger = logging.getLogger(__name__)
+_libc = ctypes.CDLL(None)
+
+
+class Child:
+    """A child process that is started again when it dies, ever more slowly."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self.command = command
+        self.environment = environment
+        self.failures = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start the process; it dies with this one, however that ends."""
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command,
+            env=self.environment,
+            preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - it takes no locks
+        )
+
+    def revive(self) -> None:
+        """Start it again if it has died and the back-off is over."""
+        code = self.process.poll()
+        if code is None:
+            return
+        lived = time.monotonic() - self.started
+        if lived > LONGEST_BACK_OFF:
+            self.failures = 0
+        if lived > min(LONGEST_BACK_OFF, 0.5 * 2**self.failures):
+            self.failures += 1
+            logger.warning("%s ended with code %d: starting it again", self.name, code)
+            self.start()
+
+    def stop(self, deadline: float) -> None:
+        """Wait for the end until ``deadline`` (monotonic), then kill."""
+        try:
+            self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Migrate, then run everything until SIGTERM or SIGINT, or until the HTTP server ends.
+
+    A job that is running at the end and does not finish within seconds is done again at the next
+    start, when its lease has run out.
+    """
+    database = Database(settings.database_url)
+    upgrade(database)
+    database.close()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    environment = os.environ | settings.to_environment()
+    children = [
+        Child(name, [sys.executable, "-m", *arguments], environment)
+        for name, arguments in _programs(settings, host, port)
+    ]
+    web = children[0]
+    try:
+        while not stop.wait(0.2) and web.process.poll() is None:
+            for child in children[1:]:
+                child.revive()
+    finally:
+        for child in children:
+            if child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in children:
+            child.stop(deadline)
+    if not stop.is_set():
+        raise SystemExit(web.process.returncode or 1)
+
+
+@contextmanager
+def running_server(settings: Settings) -> Iterator[str]:
+    """Everything that ``serve`` runs, on a free port; yields the base URL once it is ready."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    supervisor = Child(
+        "server",
+        [sys.executable, "-m", "cli.serve", "127.0.0.1", str(port)],
+        os.environ | settings.to_environment(),
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(supervisor.process, url)
+        yield url
+    finally:
+        supervisor.process.terminate()
+        supervisor.stop(time.monotonic() + STOP_SECONDS + 5)
+
+
+def _programs(settings: Settings, host: str, port: int) -> list[tuple[str, list[str]]]:
+    application = ["--factory", "app.main:create_app", "--host", host, "--port", str(port)]
+    queues = f"{settings.gpu_queue},{settings.cpu_queue}"
+    pool = ["--pool", "prefork", "--concurrency", str(settings.concurrency)]
+    celery = ["-A", "workers.celery_app", "worker", "-Q", queues, *pool, "--loglevel", "INFO"]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return [
+        ("http server", ["uvicorn", *application, "--no-access-log"]),
+        ("worker", ["celery", *celery, *quiet]),
+        ("relay", ["workers.relay"]),
+    ]
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    def ask_kernel() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the kernel was asked
+            os._exit(1)
+
+    return ask_kernel
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with code {process.returncode}")
+        try:
+            if httpx.get(f"{url}/readyz", timeout=2).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise TimeoutError(f"the server was not ready within {START_SECONDS:.0f} s")
+
+
+def main() -> None:
+    """``python -m cli.serve HOST PORT``, with settings from the environment."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    serve(Settings(), sys.argv[1], int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from places import Places
+
+from app.config import Settings
+from app.database.engine import Database
+from app.jobs.index_builds import mark_ready
+from app.main import create_app
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    found = Places(tmp_path / "pictures", tmp_path / "model", tmp_path / "clip")
+    for folder in (found.dataset, found.model / "unet", found.clip):
+        folder.mkdir(parents=True)
+    for number in range(5):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(found.dataset / f"{number}.png")
+    (found.model / "model_index.json").write_text('{"_class_name": "PixelTextToImagePipeline"}')
+    (found.model / "unet" / "model.safetensors").write_bytes(b"unet")
+    (found.clip / "open_clip_model.safetensors").write_bytes(b"clip")
+    return found
+
+
+@pytest.fixture
+def http(service: Settings, places: Places) -> Iterator[TestClient]:
+    """The API without workers: what is submitted stays queued."""
+    roots = {
+        "dataset_roots": [places.dataset.resolve()],
+        "model_roots": [places.model.resolve(), places.clip.resolve()],
+    }
+    limits = {"max_upload_bytes": 100_000, "max_image_pixels": 1_000_000}
+    settings = service.model_copy(update=roots | limits)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def index_id(http: TestClient, places: Places, database: Database) -> str:
+    """An active index, declared ready without having been built."""
+    http.post("/v1/datasets", json={"name": "pictures", "path": str(places.dataset)})
+    paths = {"path": str(places.model), "clip_path": str(places.clip)}
+    http.post("/v1/models", json={"name": "tiny", **paths})
+    made = http.post("/v1/indexes", json={"model": "tiny", "dataset": "pictures"})
+    with database.write() as session:
+        mark_ready(session, made.json()["id"], "digest")
+    return str(made.json()["id"])

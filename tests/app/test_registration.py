@@ -1,0 +1,170 @@
+"""Registering datasets, models and indexes over HTTP, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from places import Places
+
+from app.database.engine import Database
+from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, weights_digest
+
+
+def write_metadata(places: Places, *rows: dict[str, Any] | str) -> None:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (places.dataset / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def register_dataset(http: TestClient, places: Places, name: str = "pictures") -> Any:
+    return http.post("/v1/datasets", json={"name": name, "path": str(places.dataset)})
+
+
+def register_model(http: TestClient, places: Places, name: str = "tiny") -> Any:
+    paths = {"path": str(places.model), "clip_path": str(places.clip)}
+    return http.post("/v1/models", json={"name": name, **paths})
+
+
+def test_a_dataset_with_owners(http: TestClient, places: Places) -> None:
+    owner = {"creator": "Ada", "licence": "CC-BY-4.0 OR LicenseRef-Ada", "source": "home"}
+    write_metadata(places, {"file_name": "3.png", "text": "three", **owner}, {"file_name": "1.png"})
+    made = register_dataset(http, places)
+    assert (made.status_code, made.json()["sample_count"]) == (201, 2)
+    assert made.headers["Location"] == f"/v1/datasets/{made.json()['id']}"
+    nobody = dict.fromkeys(("text", "creator", "licence", "source"))
+    assert http.get("/v1/datasets/pictures/samples").json()["items"] == [
+        {"key": "1.png", **nobody},
+        {"key": "3.png", "text": "three", **owner},
+    ]
+    picture = http.get("/v1/datasets/pictures/samples/3.png/image")
+    assert picture.content == (places.dataset / "3.png").read_bytes()
+    assert picture.headers["content-type"] == "image/png"
+
+
+def test_the_same_name_again(http: TestClient, places: Places) -> None:
+    first = register_dataset(http, places)
+    again = register_dataset(http, places)
+    assert (again.status_code, again.json()) == (200, first.json())
+    write_metadata(places, {"file_name": "1.png"})
+    assert register_dataset(http, places).status_code == 409
+    assert [found["name"] for found in http.get("/v1/datasets").json()["items"]] == ["pictures"]
+
+
+def test_samples_come_in_pages(http: TestClient, places: Places) -> None:
+    register_dataset(http, places)
+    keys, cursor = [], None
+    while True:
+        page = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        found = http.get("/v1/datasets/pictures/samples", params=page).json()
+        keys += [sample["key"] for sample in found["items"]]
+        if not (cursor := found["next_cursor"]):
+            break
+    assert keys == [f"{number}.png" for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        (["no json"], "metadata.jsonl:1"),
+        ([{"file_name": "0.png"}, {"text": "whose?"}], "metadata.jsonl:2"),
+        ([{"file_name": "9.png"}], "9.png does not exist"),
+        ([{"file_name": "../model/unet/model.safetensors"}], "outside the folder"),
+        ([{"file_name": "0.png"}, {"file_name": "./0.png"}], "metadata.jsonl:2"),
+        ([{"file_name": "0.png", "creator": 7}], "creator must be a string"),
+        ([{"file_name": "0.png", "licence": "free for all"}], "0.png"),
+        ([{"file_name": "0.png", "licence": "CC-BY-9"}], "CC-BY-9"),
+    ],
+)
+def test_metadata_that_is_refused(
+    http: TestClient, places: Places, rows: list[Any], named: str
+) -> None:
+    write_metadata(places, *rows)
+    refused = register_dataset(http, places)
+    assert refused.status_code == 422
+    assert named in refused.json()["detail"]
+    assert http.get("/v1/datasets").json()["items"] == []
+
+
+def test_paths_outside_the_roots(http: TestClient, places: Places) -> None:
+    for path in ("/etc", str(places.dataset.parent), "no/such", "\0"):
+        refused = http.post("/v1/datasets", json={"name": "x", "path": path})
+        assert refused.status_code == 422
+        assert refused.json()["title"] == "The path lies outside the allowed roots"
+
+
+def test_a_model(http: TestClient, places: Places) -> None:
+    made = register_model(http, places)
+    assert (made.status_code, made.json()["pipeline_class"]) == (201, "PixelTextToImagePipeline")
+    assert register_model(http, places).status_code == 200
+    assert http.get("/v1/models/tiny").json() == http.get("/v1/models").json()["items"][0]
+    (places.model / "unet" / "model.safetensors").write_bytes(b"other")
+    assert register_model(http, places).status_code == 409
+
+
+def test_models_that_are_refused(http: TestClient, places: Places) -> None:
+    pickled = places.model / "unet" / "model.bin"
+    pickled.write_bytes(b"pickle")
+    assert "only safetensors" in register_model(http, places).json()["detail"]
+    pickled.unlink()
+    (places.model / "model_index.json").write_text('{"_class_name": "Exotic"}')
+    assert "Exotic is not supported" in register_model(http, places).json()["detail"]
+    (places.model / "model_index.json").unlink()
+    assert register_model(http, places).status_code == 422
+
+
+def test_an_index_is_built_once(http: TestClient, places: Places, database: Database) -> None:
+    register_dataset(http, places)
+    register_model(http, places)
+    wanted = {"model": "tiny", "dataset": "pictures", "config": {"grid": 1}}
+    made = http.post("/v1/indexes", json=wanted)
+    assert (made.status_code, made.json()["state"]) == (202, "building")
+    assert made.json()["progress"] == {"stage": "shards", "fraction": 0.0}
+    again = http.post("/v1/indexes", json=wanted)
+    assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
+    assert http.get(made.headers["Location"]).headers["Retry-After"]
+    activated = http.post(made.json()["urls"]["activate"])
+    assert (activated.status_code, activated.json()["title"]) == (409, "The index is not ready")
+    for fault in ({"grid": 0}, {"colour": 1}, {"timesteps": "10"}, {"damping": -1}):
+        refused = http.post("/v1/indexes", json=wanted | {"config": fault})
+        assert refused.status_code == 422
+    assert http.post("/v1/indexes", json=wanted | {"model": "other"}).status_code == 404
+
+
+def test_the_api_reads_what_attribution_reads(tiny_model: Any, tiny_clip: Any) -> None:
+    """Two copies that keep torch out of the API: configuration and digests."""
+    from app.indexes.schemas import IndexConfigIn
+    from attribution.index import manifest
+    from attribution.index.config import ConfigError, IndexConfig
+
+    assert IndexConfigIn().model_dump() == IndexConfig().to_dict()
+    assert IndexConfigIn().digest() == IndexConfig().digest()
+    probes: dict[str, list[Any]] = {
+        "output": ["regions", "dct", "square", "other"],
+        "grid": [0, 1, 16, 17, "2"],
+        "timesteps": [0, 1, 1000, 1001],
+        "schedule": ["uniform", "cumulative", "other"],
+        "normalisation": ["none", "timestep", "elementwise", "other"],
+        "parameters": ["all", 3],
+        "projection_dim": [0, 1, 65_536, 65_537, True],
+        "damping": [0, -1, 1, 0.5, float("inf"), float("nan"), "1"],
+        "seed": [-1, 0, 2**31 - 1, 2**31],
+        "store": ["float16", "float32", "int8"],
+    }
+    assert probes.keys() == IndexConfig().to_dict().keys()
+    for field, values in probes.items():
+        for value in values:
+            assert accepts(IndexConfigIn, ValueError, field, value) == accepts(
+                IndexConfig, ConfigError, field, value
+            ), (field, value)
+    for directory, pattern in ((tiny_model, PIPELINE_WEIGHTS), (tiny_clip, CLIP_WEIGHTS)):
+        assert weights_digest(directory, pattern) == manifest.weights_digest(directory, pattern)
+
+
+def accepts(schema: Any, error: type[Exception], field: str, value: Any) -> bool:
+    try:
+        schema(**{field: value})
+    except error:
+        return False
+    return True

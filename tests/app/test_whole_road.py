@@ -1,0 +1,99 @@
+"""Over HTTP, with real processes: register, index, ask about a picture and a prompt."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.config import Settings
+from cli.serve import running_server
+
+SECONDS = 60
+
+
+def follow(http: httpx.Client, url: str, state: str, unfinished: set[str]) -> dict[str, Any]:
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        found: dict[str, Any] = http.get(url).raise_for_status().json()
+        if found[state] not in unfinished:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{url} did not end: {found}")
+
+
+def walk(http: httpx.Client, folder: Path, model: Path, clip: Path) -> None:
+    dataset = {"name": "shapes", "path": str(folder)}
+    assert http.post("/v1/datasets", json=dataset).status_code == 201
+    assert http.post("/v1/datasets", json=dataset).status_code == 200
+    registered = {"name": "tiny", "path": str(model), "clip_path": str(clip)}
+    assert http.post("/v1/models", json=registered).status_code == 201
+    assert http.post("/v1/models", json=registered).status_code == 200
+
+    wanted = {
+        "model": "tiny",
+        "dataset": "shapes",
+        "config": {"timesteps": 2, "projection_dim": 64},
+    }
+    accepted = http.post("/v1/indexes", json=wanted)
+    assert accepted.status_code == 202
+    assert accepted.headers["Retry-After"]
+    index = follow(http, accepted.headers["Location"], "state", {"building"})
+    assert (index["state"], index["active"], index["problem"]) == ("ready", True, None)
+    again = http.post("/v1/indexes", json=wanted)
+    assert (again.status_code, again.json()["id"]) == (200, index["id"])
+
+    picture = (folder / "ada" / "ring.png").read_bytes()
+    accepted = http.post(
+        "/v1/attributions",
+        files={"image": ("ring.png", picture)},
+        data={"caption": "ring, ada", "top_k": "3"},
+    )
+    assert accepted.status_code == 202
+    asked = follow(http, accepted.headers["Location"], "status", {"queued", "running"})
+    assert asked["status"] == "succeeded", asked["problem"]
+    assert len(asked["result"]["contributors"]) == 3
+    assert asked["result"]["contributors"][0]["creator"] in {"Ada Example", "Bob Example"}
+    assert {owner["creator"] for owner in asked["result"]["by_creator"]} == {
+        "Ada Example",
+        "Bob Example",
+    }
+    assert http.get(asked["urls"]["image"]).content.startswith(b"\x89PNG")
+
+    drawn = http.post(
+        "/v1/attributions",
+        json={"prompt": "disc, bob", "steps": 2, "candidates": "clip", "candidate_count": 5},
+        headers={"Prefer": "wait=30"},
+    )
+    assert drawn.status_code == 200, drawn.text
+    answer = drawn.json()
+    assert answer["status"] == "succeeded", answer["problem"]
+    assert answer["result"]["candidates"] == {
+        "strategy": "clip",
+        "considered": 5,
+        "corpus": 12,
+        "exhaustive": False,
+    }
+    assert http.get(answer["urls"]["image"]).content.startswith(b"\x89PNG")
+
+    unserved = http.post(
+        "/v1/attributions",
+        json={"prompt": "disc", "steps": 2, "method": "d-trak"},
+        headers={"Prefer": "wait=30"},
+    ).json()
+    assert (unserved["status"], unserved["attempt"]) == ("failed", 1)
+    assert unserved["problem"]["status"] == 422
+
+
+def test_the_whole_road(
+    service: Settings, tiny_folder: Path, tiny_model: Path, tiny_clip: Path
+) -> None:
+    roots = {"model_roots": [tiny_model, tiny_clip], "dataset_roots": [tiny_folder]}
+    settings = service.model_copy(update={**roots, "shard_size": 5, "concurrency": 2})
+    with (
+        running_server(settings) as url,
+        httpx.Client(base_url=url, timeout=70) as http,
+    ):
+        walk(http, tiny_folder, tiny_model, tiny_clip)

@@ -1,0 +1,89 @@
+"""The relay with the broker up and down."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from app.config import Settings
+from app.database.engine import Database
+from app.database.migrate import upgrade
+from app.database.tables import Job, OutboxMessage, now
+from app.jobs.kinds import ATTRIBUTION
+from app.jobs.submission import submit
+from workers.broker import make_celery
+from workers.reaper import reap
+from workers.relay import relay
+
+
+def waiting(database: Database) -> list[OutboxMessage]:
+    with database.read() as session:
+        return list(session.scalars(select(OutboxMessage).order_by(OutboxMessage.id)))
+
+
+def queued(settings: Settings) -> int:
+    with make_celery(settings).connection() as connection:
+        return int(connection.SimpleQueue(settings.gpu_queue).qsize())
+
+
+def test_messages_are_sent_once(service: Settings, database: Database) -> None:
+    with database.write() as session:
+        for _ in range(3):
+            submit(session, service, ATTRIBUTION, {})
+    celery = make_celery(service)
+    assert relay(database, celery) == 3
+    assert relay(database, celery) == 0
+    assert waiting(database) == []
+    assert queued(service) == 3
+
+
+def test_a_job_rolled_back_leaves_no_message(service: Settings, database: Database) -> None:
+    def crash() -> None:
+        with database.write() as session:
+            submit(session, service, ATTRIBUTION, {})
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        crash()
+    assert waiting(database) == []
+
+
+def test_with_the_broker_down_messages_stay(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = Settings(home=tmp_path, broker_url=f"redis://127.0.0.1:{port}/0")
+    database = Database(settings.database_url)
+    upgrade(database)
+    with database.write() as session:
+        submit(session, settings, ATTRIBUTION, {})
+        submit(session, settings, ATTRIBUTION, {})
+    assert relay(database, make_celery(settings)) == 0
+    kept = waiting(database)
+    assert [message.failures for message in kept] == [1, 1]
+    assert all(message.due_at > now() for message in kept)
+
+    # The broker is back: another one, which takes the messages.
+    back = settings.model_copy(update={"broker_url": "filesystem://"})
+    with database.write() as session:
+        session.execute(update(OutboxMessage).values(due_at=now()))
+    assert relay(database, make_celery(back)) == 2
+    assert waiting(database) == []
+    database.close()
+
+
+def test_a_lost_message_is_sent_again(service: Settings, database: Database) -> None:
+    with database.write() as session:
+        job_id = submit(session, service, ATTRIBUTION, {}).id
+    relay(database, make_celery(service))
+    reap(database, service)
+    assert waiting(database) == []
+    with database.write() as session:
+        session.execute(update(Job).values(resend_at=now() - timedelta(seconds=1)))
+    reap(database, service)
+    reap(database, service)
+    assert [message.job_id for message in waiting(database)] == [job_id]

@@ -1,0 +1,1 @@
+"""Celery: the workers that do jobs, and the relay and reaper that see to it that they do."""

@@ -1,0 +1,72 @@
+"""Holding a job: a thread extends the lease, and the work finds out when the job is lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.config import Settings
+from app.database.engine import Database
+from app.jobs.claims import Claim, LeaseLostError, extend_lease, report_progress
+
+REPORT_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Lease:
+    """A claimed job, while it is worked on; a context manager."""
+
+    def __init__(self, database: Database, settings: Settings, claim: Claim) -> None:
+        self.claim = claim
+        self._database = database
+        self._settings = settings
+        self._lost = threading.Event()
+        self._ended = threading.Event()
+        self._stage = ""
+        self._reported = 0.0
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Lease:
+        """Start the heartbeat."""
+        self._heart.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the heartbeat."""
+        self._ended.set()
+        self._heart.join()
+
+    def report(self, stage: str, fraction: float) -> None:
+        """Show progress, at most twice a second and at each new stage.
+
+        Raises ``LeaseLostError`` when the job was canceled or given to another worker: this is
+        how the work learns that it should stop.
+        """
+        if self._lost.is_set():
+            raise LeaseLostError
+        if stage == self._stage and time.monotonic() < self._reported + REPORT_SECONDS:
+            return
+        self._stage, self._reported = stage, time.monotonic()
+        with self._database.write() as session:
+            report_progress(session, self.claim, stage, fraction)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._settings.lease_seconds / 4):
+            try:
+                with self._database.write() as session:
+                    extend_lease(session, self._settings, self.claim)
+            except LeaseLostError:
+                self._lost.set()
+                return
+            except SQLAlchemyError:
+                logger.warning("heartbeat of %s failed", self.claim.job_id, exc_info=True)

@@ -1,0 +1,90 @@
+"""Models and indexes in memory: loaded on first use, the least recently used one goes first.
+
+Imports torch, so it is itself imported only by a task that runs.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import faiss
+import torch
+
+from app.database.tables import Dataset, IndexVersion, Model
+from app.datasets.service import samples_digest
+from attribution.attributor import Attributor
+from attribution.denoisers import Denoiser
+from attribution.embeddings import ClipEmbedder
+from attribution.image_folder import ImageFolder
+from attribution.index.build import IndexBuilder
+from attribution.index.config import IndexConfig
+from attribution.index.search import Index
+from workers.execution import UnusableInputError
+from workers.process import database, settings
+
+MODELS = 2
+INDEXES = 4
+
+torch.set_num_threads(settings().torch_threads)
+faiss.omp_set_num_threads(settings().torch_threads)
+
+
+@lru_cache(MODELS)
+def load_denoiser(directory: str, digest: str) -> Denoiser:
+    """The model, if its weights are still the registered ones."""
+    denoiser = Denoiser.load(directory, settings().device)
+    if denoiser.digest != digest:
+        raise UnusableInputError(f"the weights in {directory} have changed since registration")
+    return denoiser
+
+
+@lru_cache(MODELS)
+def load_clip(directory: str, digest: str) -> ClipEmbedder:
+    """The CLIP, if its weights are still the registered ones."""
+    clip = ClipEmbedder(directory, settings().device)
+    if clip.digest != digest:
+        raise UnusableInputError(f"the weights in {directory} have changed since registration")
+    return clip
+
+
+@lru_cache(INDEXES)
+def open_attributor(index_id: str) -> Attributor:
+    """A ready index with its model and CLIP."""
+    with database().read() as session:
+        row = session.get_one(IndexVersion, index_id)
+        model = session.get_one(Model, row.model_id)
+    index = Index(settings().home / row.directory)
+    if index.manifest.digest != row.manifest_digest:
+        raise UnusableInputError(f"the files of {index_id} have changed since it was built")
+    return Attributor(
+        index,
+        load_denoiser(model.directory, model.digest),
+        load_clip(model.clip_directory, model.clip_digest),
+    )
+
+
+@lru_cache(INDEXES)
+def open_builder(index_id: str) -> IndexBuilder:
+    """The build of an index, if its folder still holds the registered samples."""
+    with database().read() as session:
+        row = session.get_one(IndexVersion, index_id)
+        model = session.get_one(Model, row.model_id)
+        dataset = session.get_one(Dataset, row.dataset_id)
+    folder = ImageFolder(Path(dataset.path))
+    if samples_digest(folder.samples) != dataset.digest:
+        raise UnusableInputError(f"{dataset.path} has changed since registration")
+    return IndexBuilder(
+        settings().home / row.directory,
+        load_denoiser(model.directory, model.digest),
+        folder,
+        IndexConfig.from_dict(row.config),
+        shard_size=row.shard_size,
+    )
+
+
+def clip_of(index_id: str) -> ClipEmbedder:
+    """The CLIP that was registered beside the index's model."""
+    with database().read() as session:
+        model = session.get_one(Model, session.get_one(IndexVersion, index_id).model_id)
+    return load_clip(model.clip_directory, model.clip_digest)

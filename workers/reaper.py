@@ -1,0 +1,21 @@
+"""The reaper: no job is lost with its worker or with its message."""
+
+from __future__ import annotations
+
+import logging
+
+from app.config import Settings
+from app.database.engine import Database
+from app.jobs.recovery import announce_again, recover_expired
+
+logger = logging.getLogger(__name__)
+
+
+def reap(database: Database, settings: Settings) -> None:
+    """Recover jobs whose lease has run out, and jobs that nobody claims."""
+    with database.write() as session:
+        expired = recover_expired(session, settings)
+    with database.write() as session:
+        waiting = announce_again(session, settings)
+    if expired or waiting:
+        logger.info("recovered %d expired leases, announced %d jobs again", expired, waiting)
