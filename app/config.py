@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     """``filesystem://`` keeps its folders below ``home``; ``redis://…`` elsewhere."""
     gpu_queue: str = "headwater-gpu"
     cpu_queue: str = "headwater-cpu"
-    """For jobs that need no model; none of today's kinds does without."""
+    """For jobs that need no model: today there are none."""
 
     model_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
     dataset_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
@@ -37,7 +37,7 @@ class Settings(BaseSettings):
 
     lease_seconds: float = Field(default=60, gt=0)
     max_attempts: int = Field(default=3, ge=1)
-    resend_seconds: float = Field(default=60, gt=0)
+    resend_seconds: float = Field(default=30, gt=0)
     """A job that nobody claimed for so long gets another message; then after twice its age."""
     time_limit_seconds: int = Field(default=6 * 3600, ge=1)
     """A task that runs longer is killed with its process."""

@@ -75,7 +75,9 @@ class Denoiser:
         )
         scheduler_config = pipeline.scheduler.config
         if scheduler_config.prediction_type not in ("epsilon", "v_prediction"):
-            raise DenoiserError(f"prediction type {scheduler_config.prediction_type} is unsupported")
+            raise DenoiserError(
+                f"prediction type {scheduler_config.prediction_type} is unsupported"
+            )
         self.prediction_type: str = scheduler_config.prediction_type
         self.schedule: Any = DDPMScheduler.from_config(scheduler_config)
         self.train_timesteps: int = scheduler_config.num_train_timesteps
@@ -129,7 +131,7 @@ class Denoiser:
         seed: int,
         *,
         steps: int = 50,
-        guidance_scale: float = 3.0,
+        guidance_scale: float = 1.0,
         negative_prompt: str = "",
         on_progress: Callable[[float], None] | None = None,
     ) -> Image.Image:

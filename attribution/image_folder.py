@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -58,4 +57,4 @@ def pixels(image: Image.Image, size: int, channels: int = 3) -> torch.Tensor:
     array = np.asarray(prepared, dtype=np.float32)
     if channels == 1:
         array = array[..., None]
-    return cast(torch.Tensor, torch.from_numpy(array / 127.5 - 1).permute(2, 0, 1).contiguous())
+    return torch.from_numpy(array / 127.5 - 1).permute(2, 0, 1).contiguous()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 
 from attribution.index.config import OutputName
 
@@ -66,7 +67,7 @@ def region_probes(grid: int, channels: int, height: int, width: int) -> torch.Te
     cell = rows[:, None] * grid + columns[None, :]
     probes = (cell == torch.arange(grid * grid)[:, None, None]).float()
     probes = probes[:, None].expand(-1, channels, -1, -1)
-    return probes / probes.flatten(1).norm(dim=1)[:, None, None, None]
+    return _normalised(probes)
 
 
 def dct_probes(count: int, channels: int, height: int, width: int) -> torch.Tensor:
@@ -81,7 +82,11 @@ def dct_probes(count: int, channels: int, height: int, width: int) -> torch.Tens
     x = (torch.arange(width) + 0.5) / width * torch.pi
     probes = torch.stack([torch.cos(u * y)[:, None] * torch.cos(v * x)[None, :] for u, v in modes])
     probes = probes[:, None].expand(-1, channels, -1, -1)
-    return probes / probes.flatten(1).norm(dim=1)[:, None, None, None]
+    return _normalised(probes)
+
+
+def _normalised(probes: torch.Tensor) -> torch.Tensor:
+    return F.normalize(probes.flatten(1), dim=1).reshape(probes.shape)
 
 
 def output_function(name: OutputName, grid: int, shape: tuple[int, int, int]) -> OutputFunction:

@@ -7,7 +7,7 @@ diffusers has pixel pipelines without text (``DDPMPipeline``) and text pipelines
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -58,7 +58,7 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         seeds: Sequence[int],
         negative_prompt: str = "",
         num_inference_steps: int = 50,
-        guidance_scale: float = 3.0,
+        guidance_scale: float = 1.0,
         on_step: Callable[[int], None] | None = None,
     ) -> torch.Tensor:
         """Draw one picture per prompt and seed with DDIM: ``(B, 3, H, W)`` in [-1, 1].
@@ -89,4 +89,4 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
             sample = self.scheduler.step(noise, t, sample).prev_sample
             if on_step:
                 on_step(done)
-        return cast(torch.Tensor, sample.clamp(-1, 1))
+        return sample.clamp(-1, 1)

@@ -1,7 +1,5 @@
 """The command line: every command imports what it needs only when it runs."""
 
-# ruff: noqa: PLC0415, PLR0917
-
 from __future__ import annotations
 
 import json

@@ -45,6 +45,7 @@ class Child:
         self.process = subprocess.Popen(
             self.command,
             env=self.environment,
+            start_new_session=True,  # Ctrl-C is for the supervisor, which stops the others in turn
             preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - it takes no locks
         )
 

@@ -1,0 +1,1 @@
+"""The demo: data, models trained on it, and the questions that show what Headwater answers."""

@@ -13,7 +13,6 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.table import Table
 
-from attribution.attributor import Attribution, Attributor
+from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser, to_image
 from attribution.embeddings import ClipEmbedder
 from attribution.image_folder import ImageFolder
@@ -34,7 +33,6 @@ from cli.progress import console, progress_bar
 from demo.dataset import build as build_dataset
 from demo.paths import CLIP, DATA, HOME, MODEL, OUT
 
-GUIDANCE = 3.0
 DRAWN_AT_ONCE = 20
 
 
@@ -92,9 +90,7 @@ def questions(
     for start in range(0, len(chosen), DRAWN_AT_ONCE):
         batch = chosen[start : start + DRAWN_AT_ONCE]
         seeds = [1000 + start + i for i in range(len(batch))]
-        drawn = denoiser.pipeline(
-            [sample.text or "" for sample in batch], seeds, guidance_scale=GUIDANCE
-        )
+        drawn = denoiser.pipeline([sample.text or "" for sample in batch], seeds)
         for sample, seed, picture in zip(batch, seeds, drawn, strict=True):
             yield Question(sample, seed, to_image(picture))
         on_progress(start + len(batch))
@@ -114,34 +110,38 @@ def attributor_for(
     return Attributor(Index(directory), denoiser, clip)
 
 
-def run(pictures: int = 100, *, captions: bool = True, model: Path = MODEL) -> dict[str, Any]:
+def run(pictures: int = 100) -> dict[str, Any]:
     """Ask, count, print a table and write ``demo/out/check.json``."""
     torch.set_num_threads(2)
     started = time.monotonic()
     if not (DATA / "metadata.jsonl").is_file():
         build_dataset(DATA)
     folder = ImageFolder(DATA)
-    denoiser, clip = Denoiser.load(model), ClipEmbedder(str(CLIP))
+    denoiser, clip = Denoiser.load(MODEL), ClipEmbedder(str(CLIP))
     asked: list[Question] = []
     with progress_bar("drawing", pictures) as advance:
         asked.extend(questions(denoiser, folder, pictures, advance))
     das = attributor_for(IndexConfig(), denoiser, clip, folder)
     dtrak = attributor_for(IndexConfig(output="square"), denoiser, clip, folder)
-    tallies = {name: Tally([], [], [], []) for name in ("das", "das-signed", "d-trak", "clip")}
+    tallies = {
+        name: Tally([], [], [], [])
+        for name in ("das", "das, prompt unknown", "das-signed", "d-trak", "clip")
+    }
     with progress_bar("attributing", pictures) as advance:
         for done, question in enumerate(asked, start=1):
-            caption = question.sample.text if captions else None
-            answer = das.attribute(question.image, caption=caption)
-            tallies["das"].add(question.sample, answer.keys, answer.scores)
-            tallies["das-signed"].add(question.sample, answer.keys, answer.effects.sum(axis=1))
-            tallies["clip"].add(question.sample, answer.keys, answer.clip_similarities)
-            other: Attribution = dtrak.attribute(question.image, caption=caption, method="d-trak")
-            tallies["d-trak"].add(question.sample, other.keys, other.scores)
+            sample, image = question.sample, question.image
+            answer = das.attribute(image, caption=sample.text)
+            tallies["das"].add(sample, answer.keys, answer.scores)
+            tallies["das-signed"].add(sample, answer.keys, answer.effects.sum(axis=1))
+            tallies["clip"].add(sample, answer.keys, answer.clip_similarities)
+            blind = das.attribute(image)
+            tallies["das, prompt unknown"].add(sample, blind.keys, blind.scores)
+            other = dtrak.attribute(image, caption=sample.text, method="d-trak")
+            tallies["d-trak"].add(sample, other.keys, other.scores)
             advance(done)
     result: dict[str, Any] = {
         "command": f"headwater demo --check --pictures {pictures}",
         "pictures": pictures,
-        "captions_known": captions,
         "training_images": len(folder),
         "model_digest": denoiser.digest,
         "minutes": round((time.monotonic() - started) / 60, 1),

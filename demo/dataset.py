@@ -69,7 +69,7 @@ def _render_openmoji(codepoint: str) -> Image.Image:
 STYLES = (
     Style(
         "twemoji",
-        "Twitter, Inc and other contributors (Twemoji)",
+        "Twitter (Twemoji)",
         "CC-BY-4.0",
         "https://github.com/jdecked/twemoji",
         lambda codepoint: _twemoji_file(codepoint).is_file(),
@@ -77,7 +77,7 @@ STYLES = (
     ),
     Style(
         "openmoji",
-        "HfG Schwäbisch Gmünd and contributors (OpenMoji)",
+        "OpenMoji project",
         "CC-BY-SA-4.0",
         "https://openmoji.org",
         lambda codepoint: _openmoji_file(codepoint).is_file(),

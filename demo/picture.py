@@ -66,7 +66,7 @@ def lit(picture: Image.Image, regions: list[float] | None) -> NDArray[np.float64
     if regions is None:
         return pixels
     side = round(len(regions) ** 0.5)
-    shares = np.array(regions).reshape(side, side) / max(max(regions), 1e-12)
+    shares = np.array(regions).reshape(side, side) / max(*regions, 1e-12)
     height, width = pixels.shape[:2]
     rows, columns = np.arange(height) * side // height, np.arange(width) * side // width
     light = shares[rows][:, columns, None]
@@ -91,9 +91,7 @@ def _caption(contributor: dict[str, Any]) -> str:
 def _owner_colours(answer: dict[str, Any]) -> dict[str, str]:
     """A colour for each creator, by name, so that they agree between pictures."""
     owners = sorted(row["creator"] for row in answer["by_creator"])
-    return {
-        owner: OWNER_COLOURS[min(i, len(OWNER_COLOURS) - 1)] for i, owner in enumerate(owners)
-    }
+    return {owner: OWNER_COLOURS[min(i, len(OWNER_COLOURS) - 1)] for i, owner in enumerate(owners)}
 
 
 def _roll_up(axes: Axes, answer: dict[str, Any], colours: dict[str, str]) -> None:

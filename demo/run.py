@@ -19,7 +19,6 @@ from demo.picture import draw_answer
 
 NAME = "emoji"
 THINGS = ("hamburger", "octopus", "red apple", "cactus", "penguin", "slice of pizza")
-GUIDANCE = 3.0
 
 
 def prompts(count: int) -> list[tuple[str, int]]:
@@ -43,7 +42,6 @@ def draw(count: int) -> list[tuple[str, Path]]:
             drawn = denoiser.pipeline(
                 [prompt for prompt, _, _ in wanted],
                 [seed for _, seed, _ in wanted],
-                guidance_scale=GUIDANCE,
                 on_step=advance,
             )
         for (_, _, path), pixels in zip(wanted, drawn, strict=True):

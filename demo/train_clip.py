@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg, ClipLoss
+from open_clip import CLIP, ClipLoss, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
@@ -83,9 +83,7 @@ def train(data: Path, out: Path, steps: int, batch_size: int, learning_rate: flo
         heads=4,
         layers=3,
     )
-    tokens = torch.tensor(
-        tokenizer(captions, padding="max_length", truncation=True)["input_ids"]
-    )
+    tokens = torch.tensor(tokenizer(captions, padding="max_length", truncation=True)["input_ids"])
     model = CLIP(EMBED_DIM, VISION, text)
     augment = v2.Compose(
         [

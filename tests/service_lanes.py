@@ -7,7 +7,6 @@ are (see ``start_services.py``; those of this machine by default).
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,30 +21,24 @@ from app.database.migrate import upgrade
 from app.database.tables import Base
 
 POSTGRESQL = os.environ.get(
-    "HEADWATER_TEST_DATABASE_URL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
+    "HEADWATER_TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1/postgres"
 )
 REDIS = os.environ.get("HEADWATER_TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 
 
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
-    """A migrated database of their own for the tests of one directory."""
-    url = make_url(POSTGRESQL)
-    own = url.set(database=f"headwater_test_{secrets.token_hex(6)}")
-    try:
-        admin = psycopg.connect(
-            url.set(drivername="postgresql").render_as_string(hide_password=False),
-            autocommit=True,
-            connect_timeout=3,
-        )
-    except psycopg.OperationalError as error:
-        pytest.skip(f"no PostgreSQL: {error}")
-    admin.execute(f'CREATE DATABASE "{own.database}"')
-    database = Database(own.render_as_string(hide_password=False))
+    """A migrated database of this session's own."""
+    name = f"headwater_test_{os.getpid()}"
+    admin = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=3)
+    admin.execute(f'CREATE DATABASE "{name}"')
+    own = make_url(POSTGRESQL).set(drivername="postgresql+psycopg", database=name)
+    url = own.render_as_string(hide_password=False)
+    database = Database(url)
     upgrade(database)
     database.close()
-    yield own.render_as_string(hide_password=False)
-    admin.execute(f'DROP DATABASE "{own.database}" WITH (FORCE)')
+    yield url
+    admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     admin.close()
 
 
@@ -59,10 +52,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         upgrade(database)
     else:
         url = request.getfixturevalue("postgresql_url")
-        try:
-            redis.Redis.from_url(REDIS).flushdb()
-        except redis.ConnectionError as error:
-            pytest.skip(f"no Redis: {error}")
+        redis.Redis.from_url(REDIS).flushdb()
         settings = Settings(database_url=url, broker_url=REDIS, **quick)
         database = Database(settings.database_url)
         with database.write() as session:

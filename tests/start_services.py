@@ -20,11 +20,9 @@ from pathlib import Path
 
 import psycopg
 import redis
-from psycopg import sql
 
 HOST, POSTGRES_PORT, REDIS_PORT = "127.0.0.1", 5432, 6379
 SOCKETS = Path("/var/run/postgresql")
-DATABASE = "headwater_test"
 # Not database 0, where a developer's own data may be: tests empty theirs.
 REDIS_URL = f"redis://{HOST}:{REDIS_PORT}/15"
 WAIT_SECONDS = 30
@@ -48,23 +46,27 @@ def main() -> int:
 
 
 def postgres() -> str:
-    """The URL of a test database on this machine, as someone who may do anything in it."""
+    """The URL of this machine's server, as someone who may create the tests' databases."""
     if not listens(POSTGRES_PORT):
         if not shutil.which("pg_ctlcluster"):
             install("postgresql")
         if not listens(POSTGRES_PORT):  # the package starts it where it may
             start_cluster()
         wait_until(lambda: listens(POSTGRES_PORT), "PostgreSQL")
-    for prefix, suffix in (
-        # Debian trusts the operating system's word on who connects through the socket ...
-        ("postgresql://", f"?host={SOCKETS}&port={POSTGRES_PORT}"),
-        # ... and a container for tests often trusts everybody.
-        (f"postgresql://postgres@{HOST}:{POSTGRES_PORT}", ""),
-    ):
-        if may_administer(f"{prefix}/postgres{suffix}"):
-            return create_database(prefix, suffix)
-    create_role()
-    return create_database("postgresql://", f"?host={SOCKETS}&port={POSTGRES_PORT}")
+    # Debian trusts the operating system's word on who connects through the socket ...
+    through_socket = f"postgresql:///postgres?host={SOCKETS}&port={POSTGRES_PORT}"
+    # ... and a container for tests often trusts everybody.
+    as_postgres = f"postgresql://postgres@{HOST}:{POSTGRES_PORT}/postgres"
+    if not may_administer(through_socket):
+        if may_administer(as_postgres):
+            return for_sqlalchemy(as_postgres)
+        create_role()
+    return for_sqlalchemy(through_socket)
+
+
+def for_sqlalchemy(url: str) -> str:
+    """The same URL with the name of the driver."""
+    return url.replace("postgresql:", "postgresql+psycopg:", 1)
 
 
 def may_administer(url: str) -> bool:
@@ -81,15 +83,6 @@ def create_role() -> None:
     user = current_user()
     command = ["createuser", "--superuser", "--port", str(POSTGRES_PORT), user]
     as_user("postgres", command, f"make {user} a superuser of PostgreSQL")
-
-
-def create_database(prefix: str, suffix: str) -> str:
-    """Create the test database unless it is there; return its URL for SQLAlchemy."""
-    with psycopg.connect(f"{prefix}/postgres{suffix}", autocommit=True) as connection:
-        query = "SELECT FROM pg_database WHERE datname = %s"
-        if connection.execute(query, (DATABASE,)).fetchone() is None:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-    return f"{prefix.replace('postgresql:', 'postgresql+psycopg:')}/{DATABASE}{suffix}"
 
 
 def start_cluster() -> None:

@@ -71,6 +71,6 @@ def _search(
         products, ids = index.search(queries, n)
     else:
         selector = faiss.IDSelectorBatch(rows)
-        parameters = faiss.SearchParameters(sel=selector)
+        parameters = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]  # faiss adds it
         products, ids = index.search(queries, len(rows), params=parameters)
     return products, ids

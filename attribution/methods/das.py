@@ -21,7 +21,7 @@ class Das:
 
     name = "das"
     section = "3.3, Eq. 18"
-    outputs = ("regions", "dct")
+    outputs: tuple[str, ...] = ("regions", "dct")
 
     def score(self, effects: Array, residuals: Array) -> Array:
         """Scores ``(n,)`` ≥ 0 of effects ``(n, m)`` and mean residuals r̄ ``(n,)``."""

@@ -15,7 +15,10 @@ from attribution.gradients import GradientProjector, select_layers
 
 
 def reference(
-    module: nn.Module, names: list[str], arguments: tuple[torch.Tensor, ...], cotangent: torch.Tensor
+    module: nn.Module,
+    names: list[str],
+    arguments: tuple[torch.Tensor, ...],
+    cotangent: torch.Tensor,
 ) -> torch.Tensor:
     """Per-sample gradients by torch.func, laid out as the projector does: weight then bias."""
     parameters = {name: p.detach() for name, p in module.named_parameters()}
@@ -23,9 +26,7 @@ def reference(
     def scalar(
         selected: dict[str, torch.Tensor], v: torch.Tensor, *sample: torch.Tensor
     ) -> torch.Tensor:
-        output = functional_call(
-            module, {**parameters, **selected}, tuple(x[None] for x in sample)
-        )
+        output = functional_call(module, {**parameters, **selected}, tuple(x[None] for x in sample))
         return (output[0] * v).sum()
 
     layers = dict(module.named_modules())

@@ -27,7 +27,9 @@ def test_preconditioning_is_the_damped_inverse(shape: tuple[int, int, int], damp
     assert lam == pytest.approx(damping * np.trace(phi.T @ phi) / k)
     inverse = np.linalg.inv(phi.T @ phi + lam * np.eye(k))
     queries = np.random.default_rng(seed + 1).normal(size=(4, k))
-    np.testing.assert_allclose(kernel.precondition(queries, damping), queries @ inverse, atol=1e-7 / lam)
+    np.testing.assert_allclose(
+        kernel.precondition(queries, damping), queries @ inverse, atol=1e-7 / lam
+    )
     leverages = kernel.leverages(phi, damping)
     np.testing.assert_allclose(leverages, np.einsum("ik,kl,il->i", phi, inverse, phi), atol=1e-8)
     assert (leverages >= 0).all()

@@ -104,15 +104,13 @@ def test_rebuilding_with_other_batches_and_shards_ranks_the_same(
 def test_candidates_are_scored_as_in_the_whole(
     attributor: Attributor, picture: Image.Image, asked: Attribution
 ) -> None:
-    some = attributor.attribute(
-        picture, caption="disc, ada", candidates="clip", candidate_count=4
-    )
+    some = attributor.attribute(picture, caption="disc, ada", candidates="clip", candidate_count=4)
     assert len(some.keys) == 4
     whole = dict(zip(asked.keys, asked.scores, strict=True))
     np.testing.assert_allclose(some.scores, [whole[key] for key in some.keys], rtol=1e-4)
-    nearest = sorted(
-        asked.keys, key=lambda key: -asked.clip_similarities[asked.keys.index(key)]
-    )[:4]
+    nearest = sorted(asked.keys, key=lambda key: -asked.clip_similarities[asked.keys.index(key)])[
+        :4
+    ]
     assert sorted(nearest) == some.keys
 
 

@@ -11,10 +11,10 @@ from torch.func import functional_call, jacrev
 
 from attribution.denoisers import Denoiser
 from attribution.gradients import GradientProjector
+from attribution.index.config import IndexConfig
 from attribution.kernel import Kernel
 from attribution.methods import METHODS, methods_of
 from attribution.methods.das import das_t, region_scores
-from attribution.index.config import IndexConfig
 from attribution.outputs import LinearProbes, region_probes
 
 
@@ -93,7 +93,9 @@ def test_as_many_probes_as_pixels_give_the_exact_jacobian(tiny_ddpm: Path) -> No
     names = list(projector.layers)
     parameters = {name: p.detach() for name, p in network.named_parameters()}
     selected = {
-        f"{name}.{kind}": parameters[f"{name}.{kind}"] for name in names for kind in ("weight", "bias")
+        f"{name}.{kind}": parameters[f"{name}.{kind}"]
+        for name in names
+        for kind in ("weight", "bias")
     }
     for b in range(3):
         jacobian = jacrev(

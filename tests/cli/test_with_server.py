@@ -1,0 +1,106 @@
+"""The command and the client against a server that runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.config import Settings
+from cli.client import Client, ServerError
+from cli.serve import running_server
+
+QUICK = ("--timesteps", "2", "--projection-dim", "64")
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, tiny_model: Path
+) -> Iterator[str]:
+    roots = [tiny_folder.parent]
+    home = tmp_path_factory.mktemp("home")
+    with running_server(Settings(home=home, model_roots=roots, dataset_roots=roots)) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def indexed(server: str, tiny_folder: Path, tiny_model: Path, tiny_clip: Path) -> str:
+    """The server, once `headwater index` has run on it."""
+    folders = ("--model", tiny_model, "--clip", tiny_clip, "--data", tiny_folder)
+    finished = headwater("index", *folders, "--name", "tiny", *QUICK, server=server)
+    assert finished.returncode == 0, finished.stderr
+    assert "headwater attribute PICTURE --model tiny" in finished.stdout
+    return server
+
+
+def headwater(*arguments: object, server: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HEADWATER_SERVER": server, "COLUMNS": "160"},
+        check=False,
+    )
+
+
+def test_a_picture(indexed: str, tiny_folder: Path) -> None:
+    picture = tiny_folder / "ada" / "ring.png"
+    finished = headwater(
+        "attribute", picture, "--caption", "ring, ada", "--top-k", 3, server=indexed
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "Influence by licence" in finished.stdout
+    assert "all 12 training images" in finished.stdout
+
+
+def test_a_prompt_as_json(indexed: str, tmp_path: Path) -> None:
+    drawn = tmp_path / "drawn.png"
+    arguments = ("--prompt", "disc, bob", "--seed", 1, "--json", "--save", drawn)
+    finished = headwater("attribute", *arguments, server=indexed)
+    assert finished.returncode == 0, finished.stderr
+    answer = json.loads(finished.stdout)
+    assert answer["id"].startswith("atr_")
+    assert len(answer["contributors"]) == 10
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
+def test_refusals_are_the_problems_in_one_line(indexed: str, tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    folders = ("--model", tmp_path / "none", "--clip", tmp_path, "--data", tmp_path / "none")
+    for arguments, told in (
+        (("attribute", text), "The image's type is not supported"),
+        (("attribute", "--prompt", "a cat", "--model", "nobody"), "nobody"),
+        (("attribute", "--prompt", "a cat", "--method", "magic"), "method"),
+        (("index", *folders), "The path"),
+    ):
+        finished = headwater(*arguments, server=indexed)
+        assert finished.returncode == 1
+        (line,) = finished.stderr.splitlines()
+        assert told in line
+
+
+def test_the_client_waits_and_tells_how_far_it_is(indexed: str, tiny_folder: Path) -> None:
+    told: list[tuple[str, float]] = []
+    with Client(indexed) as client:
+        again = client.build_index(
+            "tiny", "tiny", {"timesteps": 2, "projection_dim": 64},
+            on_progress=lambda stage, fraction: told.append((stage, fraction)),
+        )  # fmt: skip
+        assert again["state"] == "ready"
+        assert told == [("ready", 1.0)]
+        told.clear()
+        picture = (tiny_folder / "bob" / "disc.png").read_bytes()
+        answer = client.attribute_image(
+            picture, on_progress=lambda stage, fraction: told.append((stage, fraction))
+        )
+        assert client.wait(answer["id"]) == answer
+        assert told
+        assert all(stage and 0 <= fraction <= 1 for stage, fraction in told)
+        with pytest.raises(ServerError, match="not found"):
+            client.wait("atr_none")
