@@ -7,6 +7,7 @@ are (see ``start_services.py``; those of this machine by default).
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +31,11 @@ REDIS = os.environ.get("HEADWATER_TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 def postgresql_url() -> Iterator[str]:
     """A migrated database of this session's own."""
     name = f"headwater_test_{os.getpid()}"
-    admin = psycopg.connect(POSTGRESQL, autocommit=True, connect_timeout=3)
+    server = make_url(POSTGRESQL)
+    dsn = server.set(drivername="postgresql").render_as_string(hide_password=False)
+    admin = psycopg.connect(dsn, autocommit=True, connect_timeout=3)
     admin.execute(f'CREATE DATABASE "{name}"')
-    own = make_url(POSTGRESQL).set(drivername="postgresql+psycopg", database=name)
+    own = server.set(drivername="postgresql+psycopg", database=name)
     url = own.render_as_string(hide_password=False)
     database = Database(url)
     upgrade(database)
@@ -43,7 +46,7 @@ def postgresql_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=["embedded", "servers"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings with short leases and an empty, migrated database."""
     quick = {"home": tmp_path / "var", "lease_seconds": 2, "resend_seconds": 2}
     if request.param == "embedded":
@@ -52,13 +55,18 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         upgrade(database)
     else:
         url = request.getfixturevalue("postgresql_url")
-        redis.Redis.from_url(REDIS).flushdb()
-        settings = Settings(database_url=url, broker_url=REDIS, **quick)
+        # Its own queue: another run of the tests may be using the same Redis.
+        queue = f"headwater-test-{secrets.token_hex(6)}"
+        settings = Settings(database_url=url, broker_url=REDIS, gpu_queue=queue, **quick)
         database = Database(settings.database_url)
         with database.write() as session:
             session.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} CASCADE"))
     database.close()
-    return settings
+    yield settings
+    if request.param == "servers":
+        broker = redis.Redis.from_url(REDIS)
+        if left := broker.keys(f"*{settings.gpu_queue}*"):
+            broker.delete(*left)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ def test_upgrade_check_downgrade(service: Settings, database: Database) -> None:
     assert is_current(database)
     with TestClient(create_app(service)) as http:
         assert http.get("/readyz").status_code == 200
+        assert "/v1/attributions" in http.get("/openapi.json").json()["paths"]
 
 
 def test_the_api_imports_neither_torch_nor_celery() -> None:

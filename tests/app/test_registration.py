@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -124,6 +125,11 @@ def test_an_index_is_built_once(http: TestClient, places: Places, database: Data
     again = http.post("/v1/indexes", json=wanted)
     assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
     assert http.get(made.headers["Location"]).headers["Retry-After"]
+    other = wanted | {"config": {"grid": 3}}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: http.post("/v1/indexes", json=other), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 7 + [202]
+    assert len({answer.json()["id"] for answer in answers}) == 1
     activated = http.post(made.json()["urls"]["activate"])
     assert (activated.status_code, activated.json()["title"]) == (409, "The index is not ready")
     for fault in ({"grid": 0}, {"colour": 1}, {"timesteps": "10"}, {"damping": -1}):
