@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import diffusers
 import torch
+import transformers
 from diffusers import DDPMScheduler
 from PIL import Image
 from torch import nn
@@ -37,6 +38,12 @@ class Condition:
 
     states: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
+
+    def repeat(self, times: int) -> Condition:
+        """The same conditions, ``times`` times over."""
+        if self.states is None or self.pooled is None:
+            return self
+        return Condition(self.states.repeat(times, 1, 1), self.pooled.repeat(times, 1))
 
 
 def pipeline_class(directory: Path) -> str:
@@ -88,6 +95,8 @@ class Denoiser:
         """Load a pipeline directory in full precision."""
         directory = Path(directory)
         pipeline = PIPELINES[pipeline_class(directory)]
+        for library in (diffusers, transformers):  # their bars would run into the caller's
+            library.utils.logging.disable_progress_bar()
         try:
             loaded = pipeline.from_pretrained(
                 directory, dtype=torch.float32, use_safetensors=True, local_files_only=True

@@ -15,6 +15,10 @@ from attribution.index.config import IndexConfig, Normalisation
 from attribution.noise import sample_noise, select_timesteps
 from attribution.outputs import output_function
 
+# Rows of one forward pass: few samples are joined by their timesteps, which costs less than a
+# pass for each.
+ROWS_AT_ONCE = 16
+
 
 @dataclass(frozen=True)
 class Features:
@@ -56,33 +60,45 @@ class FeatureExtractor:
         m, k = self.output.count, self.projector.size
         gradients = RunningMean((len(keys), m, k), self.config.normalisation)
         residuals = []
-        for done, t in enumerate(self.timesteps, start=1):
-            g_t, r_t = self.at_timestep(keys, x_0, condition, t)
-            gradients.add(g_t)
-            residuals.append(r_t)
+        together = max(1, ROWS_AT_ONCE // len(keys))
+        for start in range(0, len(self.timesteps), together):
+            timesteps = self.timesteps[start : start + together]
+            g, r = self.at_timesteps(keys, x_0, condition, timesteps)
+            for g_t in g:
+                gradients.add(g_t)
+            residuals.append(r)
             if on_progress:
-                on_progress(done / len(self.timesteps))
-        r = torch.stack(residuals)
+                on_progress((start + len(timesteps)) / len(self.timesteps))
+        r_all = torch.cat(residuals)
         return Features(
             gradients.result().cpu().numpy(),
-            (r / r.norm(dim=0).clamp_min(1e-12)).mean(dim=0).cpu().numpy(),
+            (r_all / r_all.norm(dim=0).clamp_min(1e-12)).mean(dim=0).cpu().numpy(),
         )
 
-    def at_timestep(
-        self, keys: Sequence[str], x_0: torch.Tensor, condition: Condition, t: int
+    def at_timesteps(
+        self,
+        keys: Sequence[str],
+        x_0: torch.Tensor,
+        condition: Condition,
+        timesteps: Sequence[int],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """g_t ``(B, m, k)`` and ‖r_t‖ ``(B,)`` at one timestep."""
-        denoiser = self.denoiser
-        noise = sample_noise(keys, t, denoiser.shape, self.config.seed).to(denoiser.device)
-        x_0 = x_0.to(denoiser.device)
-        steps = torch.full((len(keys),), t, device=denoiser.device)
-        target = denoiser.target(x_0, noise, steps)
+        """g_t ``(T, B, m, k)`` and ‖r_t‖ ``(T, B)`` at some timesteps, in one batch of T·B rows."""
+        denoiser, times = self.denoiser, len(timesteps)
+        noise = torch.cat(
+            [sample_noise(keys, t, denoiser.shape, self.config.seed) for t in timesteps]
+        ).to(denoiser.device)
+        x_0 = x_0.to(denoiser.device).repeat(times, 1, 1, 1)
+        t = torch.tensor(timesteps, device=denoiser.device).repeat_interleave(len(keys))
+        target = denoiser.target(x_0, noise, t)
         with self.projector.recording():
-            predicted = denoiser.predict(denoiser.add_noise(x_0, noise, steps), steps, condition)
+            predicted = denoiser.predict(
+                denoiser.add_noise(x_0, noise, t), t, condition.repeat(times)
+            )
             cotangents = self.output.cotangents(predicted.detach(), target)
             rows = [self.projector.project(predicted, cotangent) for cotangent in cotangents]
         residual = (predicted.detach() - target).flatten(1).norm(dim=1)
-        return torch.stack(rows, dim=1), residual
+        g = torch.stack(rows, dim=1)
+        return g.reshape(times, len(keys), *g.shape[1:]), residual.reshape(times, len(keys))
 
 
 class RunningMean:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import httpx
 
@@ -32,10 +33,17 @@ _libc = ctypes.CDLL(None)
 class Child:
     """A child process that is started again when it dies, ever more slowly."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        output: BinaryIO | None = None,
+    ) -> None:
         self.name = name
         self.command = command
         self.environment = environment
+        self.output = output
         self.failures = 0
         self.start()
 
@@ -45,6 +53,8 @@ class Child:
         self.process = subprocess.Popen(
             self.command,
             env=self.environment,
+            stdout=self.output,
+            stderr=self.output,
             start_new_session=True,  # Ctrl-C is for the supervisor, which stops the others in turn
             preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 - it takes no locks
         )
@@ -106,22 +116,24 @@ def serve(settings: Settings, host: str, port: int) -> None:
 
 @contextmanager
 def running_server(settings: Settings) -> Iterator[str]:
-    """Everything that ``serve`` runs, on a free port; yields the base URL once it is ready."""
+    """Everything that ``serve`` runs, on a free port; yields the base URL once it is ready.
+
+    What the processes say goes to ``server.log`` in the settings' home.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    supervisor = Child(
-        "server",
-        [sys.executable, "-m", "cli.serve", "127.0.0.1", str(port)],
-        os.environ | settings.to_environment(),
-    )
+    command = [sys.executable, "-m", "cli.serve", "127.0.0.1", str(port)]
+    settings.home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_ready(supervisor.process, url)
-        yield url
-    finally:
-        supervisor.process.terminate()
-        supervisor.stop(time.monotonic() + STOP_SECONDS + 5)
+    with (settings.home / "server.log").open("ab") as log:
+        supervisor = Child("server", command, os.environ | settings.to_environment(), log)
+        try:
+            _wait_until_ready(supervisor.process, url)
+            yield url
+        finally:
+            supervisor.process.terminate()
+            supervisor.stop(time.monotonic() + STOP_SECONDS + 5)
 
 
 def _programs(settings: Settings, host: str, port: int) -> list[tuple[str, list[str]]]:

@@ -30,7 +30,9 @@ def test_halves_name_their_sources(tmp_path: Path) -> None:
     denoiser = Denoiser.load(MODEL)
     extractor = FeatureExtractor(denoiser, IndexConfig(timesteps=5, projection_dim=3000))
 
-    def features(images: list[Image.Image], keys: list[str], captions: list[str | None]) -> np.ndarray:
+    def features(
+        images: list[Image.Image], keys: list[str], captions: list[str | None]
+    ) -> np.ndarray:
         x_0 = torch.stack([denoiser.encode(image) for image in images])
         return extractor.extract(keys, x_0, denoiser.condition(captions)).gradients
 

@@ -23,8 +23,16 @@ def pictures(each: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     middle = (SIZE - 1) / 2
+    disc = (x - middle) ** 2 + (y - middle) ** 2
     kinds = torch.stack(
-        [x < 4, y < 4, x == y, (x - middle) ** 2 + (y - middle) ** 2 < 6, x % 4 < 2, (x + y) % 4 < 2]
+        [
+            x < 4,
+            y < 4,
+            x == y,
+            disc < 6,
+            x % 4 < 2,
+            (x + y) % 4 < 2,
+        ]
     )
     clean = kinds.float().repeat_interleave(each, dim=0)[:, None] * 2 - 1
     bright = 0.6 + 0.4 * torch.rand((len(clean), 1, 1, 1), generator=generator)
