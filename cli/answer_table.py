@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,11 +21,18 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 
 def _contributors(contributors: list[dict[str, Any]]) -> Table:
-    table = Table(title="Most influential training images", title_justify="left")
-    table.add_column("rank", justify="right")
+    # As little ruling as possible: all eight columns fit into 80 characters.
+    table = Table(
+        title="Most influential training images",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("#", justify="right", no_wrap=True)
     table.add_column("training image", overflow="fold", min_width=12)
-    table.add_column("creator", overflow="fold")
-    table.add_column("licence", overflow="fold")
+    table.add_column("creator", overflow="fold", min_width=9)
+    table.add_column("licence", no_wrap=True)
     for column in ("effect", "score", "share", "CLIP"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in contributors:
@@ -35,7 +43,7 @@ def _contributors(contributors: list[dict[str, Any]]) -> Table:
             Text(row["creator"] or "unknown"),
             Text(row["licence"] or "unknown"),
             _effect(row["effect"], row["std_error"]),
-            f"{row['score']:.3g}",
+            f"{row['score']:.2g}",
             f"{row['share']:.1%}",
             f"{row['clip_similarity']:.2f}",
         )
@@ -45,7 +53,7 @@ def _contributors(contributors: list[dict[str, Any]]) -> Table:
 def _effect(effect: float, std_error: float | None) -> str:
     if std_error is None:
         return f"{effect:+.3g}"
-    return f"{effect:+.3g} ± {std_error:.2g}"
+    return f"{effect:+.2g} ± {std_error:.1g}"
 
 
 def _roll_up(owner: str, rows: list[dict[str, Any]]) -> Table:

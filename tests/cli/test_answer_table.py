@@ -51,7 +51,7 @@ def printed(answer: dict[str, Any]) -> str:
 def test_rows(answer: dict[str, Any]) -> None:
     lines = printed(answer).splitlines()
     (first,) = [line for line in lines if "disc" in line]
-    for cell in ("disc [bold]ada", "Ada Example", "CC-BY-4.0", "+0.0123 ± 0.004", "25.0%", "0.91"):
+    for cell in ("disc [bold]ada", "Ada Example", "CC-BY-4.0", "+0.012 ± 0.004", "25.0%", "0.91"):
         assert cell in first
     (second,) = [line for line in lines if "bob/ring.png" in line]
     assert "-0.5 " in second

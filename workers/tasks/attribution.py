@@ -32,12 +32,15 @@ def attribute(job_id: str) -> None:
 def answer(job: tables.Job, lease: Lease) -> Outcome:
     """The JSON-ready answer to a job's question."""
     from attribution.answers import compose_answer
+    from attribution.methods import method_for
     from workers.model_cache import open_attributor
 
     lease.report("loading", 0.0)
     assert job.index_id is not None
     attributor = open_attributor(job.index_id)
     question = job.request
+    # Before a picture is drawn for a question that the index cannot answer.
+    method_for(question["method"], attributor.index.manifest.config)
     image = (
         Image.open(ImageStore(settings().home).path(job.image_digest))
         if job.image_digest
