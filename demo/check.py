@@ -28,7 +28,7 @@ from attribution.image_folder import ImageFolder
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.search import Index
-from attribution.metadata import Sample
+from attribution.metadata import METADATA, Sample
 from cli.progress import console, progress_bar
 from demo.dataset import build as build_dataset
 from demo.paths import CLIP, DATA, HOME, MODEL, OUT
@@ -114,7 +114,7 @@ def run(pictures: int = 100) -> dict[str, Any]:
     """Ask, count, print a table and write ``demo/out/check.json``."""
     torch.set_num_threads(2)
     started = time.monotonic()
-    if not (DATA / "metadata.jsonl").is_file():
+    if not (DATA / METADATA).is_file():
         build_dataset(DATA)
     folder = ImageFolder(DATA)
     denoiser, clip = Denoiser.load(MODEL), ClipEmbedder(str(CLIP))

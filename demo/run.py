@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from PIL import Image
 
 from app.config import Settings
+from attribution.index.manifest import file_digest, weights_digest
+from attribution.metadata import METADATA
 from cli.answer_table import show
 from cli.client import Client
 from cli.progress import console, progress_bar, stage_progress
@@ -17,7 +18,6 @@ from demo.dataset import caption
 from demo.paths import CLIP, DATA, HOME, MODEL, OUT, ROOT
 from demo.picture import draw_answer
 
-NAME = "emoji"
 THINGS = ("hamburger", "octopus", "red apple", "cactus", "penguin", "slice of pizza")
 
 
@@ -27,17 +27,17 @@ def prompts(count: int) -> list[tuple[str, int]]:
     return [(caption(THINGS[i % len(THINGS)], styles[i % 2]), 7 + i) for i in range(count)]
 
 
-def draw(count: int) -> list[tuple[str, Path]]:
+def draw(count: int, folder: Path) -> list[tuple[str, Path]]:
     """Draw pictures with the model, in this process, as its owner would; keep what is there."""
     wanted = [
-        (prompt, seed, OUT / "drawn" / f"{prompt.replace(', ', '-').replace(' ', '_')}-{seed}.png")
+        (prompt, seed, folder / f"{prompt.replace(', ', '-').replace(' ', '_')}-{seed}.png")
         for prompt, seed in prompts(count)
     ]
     if not all(path.is_file() for _, _, path in wanted):
         from attribution.denoisers import Denoiser, to_image
 
         denoiser = Denoiser.load(MODEL)
-        (OUT / "drawn").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with progress_bar("drawing pictures", 50) as advance:
             drawn = denoiser.pipeline(
                 [prompt for prompt, _, _ in wanted],
@@ -56,25 +56,28 @@ def settings() -> Settings:
 
 def run(pictures: int = 4) -> None:
     """Build what is missing, ask over HTTP, print the answers and write ``demo/out/*.png``."""
-    if not (DATA / "metadata.jsonl").is_file():
+    if not (DATA / METADATA).is_file():
         with progress_bar("building the emoji set", 1) as advance:
             build_dataset(DATA)
             advance(1)
-    drawn = draw(pictures)
+    # Named by their content: a name stands for one dataset and one model for ever.
+    dataset = f"emoji-{file_digest(DATA / METADATA)[:8]}"
+    model = f"emoji-{weights_digest(MODEL, '*/*.safetensors')[:8]}"
+    drawn = draw(pictures, OUT / "drawn" / model)
     with running_server(settings()) as url, Client(url) as client:
         console.print(f"serving on {url}")
-        client.register_dataset(NAME, DATA)
-        client.register_model(NAME, MODEL, CLIP)
+        client.register_dataset(dataset, DATA)
+        client.register_model(model, MODEL, CLIP)
         with stage_progress("index") as advance_stage:
-            client.build_index(NAME, NAME, {}, on_progress=advance_stage)
+            client.build_index(model, dataset, {}, on_progress=advance_stage)
         for prompt, path in drawn:
             with stage_progress(path.stem) as advance_stage:
                 answer = client.attribute_image(
-                    path, caption=prompt, model=NAME, top_k=10, on_progress=advance_stage
+                    path, caption=prompt, model=model, top_k=10, on_progress=advance_stage
                 )
             console.rule(f"{path.name}: “{prompt}”")
             show(answer, console)
             target = OUT / path.name
-            picture = Image.open(io.BytesIO(path.read_bytes()))
+            picture = Image.open(path)
             draw_answer(picture, answer, lambda key: Image.open(DATA / key), prompt, target)
             console.print(f"written: {target}")
