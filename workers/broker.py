@@ -8,6 +8,7 @@ from celery import Celery
 
 from app.config import Settings
 from app.jobs.kinds import TASKS
+from workers import file_transport
 
 CONNECT_SECONDS = 3
 
@@ -37,6 +38,7 @@ def make_celery(settings: Settings) -> Celery:
 
 def _transport_options(settings: Settings) -> dict[str, Any]:
     if settings.broker_url.startswith("filesystem:"):
+        file_transport.install()
         messages = settings.home / "queue" / "messages"
         # The same folder in and out: kombu's transport was made for two ends of a shared folder.
         folders = {

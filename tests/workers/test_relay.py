@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
 from datetime import timedelta
 from pathlib import Path
+from queue import Empty
 
 import pytest
 from sqlalchemy import select, update
@@ -13,7 +15,7 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import upgrade
 from app.database.tables import Job, OutboxMessage, now
-from app.jobs.kinds import ATTRIBUTION
+from app.jobs.kinds import ATTRIBUTION, TASKS
 from app.jobs.submission import submit
 from workers.broker import make_celery
 from workers.reaper import reap
@@ -87,3 +89,24 @@ def test_a_lost_message_is_sent_again(service: Settings, database: Database) -> 
     reap(database, service)
     reap(database, service)
     assert [message.job_id for message in waiting(database)] == [job_id]
+
+
+def test_a_message_in_a_file_appears_whole(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    celery, count = make_celery(settings), 300
+    sending = threading.Thread(
+        target=lambda: [celery.send_task(TASKS[ATTRIBUTION], args=["job"]) for _ in range(count)]
+    )
+    sending.start()
+    received = 0
+    with make_celery(settings).connection() as connection:
+        channel = connection.channel()
+        more = True
+        while more:
+            unfinished = sending.is_alive()
+            try:
+                channel._get(settings.gpu_queue)
+                received += 1
+            except Empty:
+                more = unfinished
+    assert received == count
