@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, Update, update
+from sqlalchemy import CursorResult, Update, select, update
 from sqlalchemy.orm import Session
 
 from app.config import Settings
@@ -117,13 +117,23 @@ def _fail_build(session: Session, job: Job, problem: dict[str, Any]) -> None:
         .where(IndexVersion.id == job.index_id, IndexVersion.state == "building")
         .values(state="failed", problem=problem)
     )
-    siblings = update(Job).where(
-        Job.index_id == job.index_id,
-        Job.id != job.id,
-        Job.kind.startswith("index."),
-        Job.status.in_(("queued", "running")),
+    # A shard that is just ending holds its own row and waits for the index's: waiting for it would
+    # be a deadlock.  It is left to end; a build that has failed stays so.
+    siblings = (
+        select(Job.id)
+        .where(
+            Job.index_id == job.index_id,
+            Job.id != job.id,
+            Job.kind.startswith("index."),
+            Job.status.in_(("queued", "running")),
+        )
+        .with_for_update(skip_locked=True)
     )
-    session.execute(siblings.values(status="canceled", finished_at=now(), lease_until=None))
+    session.execute(
+        update(Job)
+        .where(Job.id.in_(session.scalars(siblings).all()))
+        .values(status="canceled", finished_at=now(), lease_until=None)
+    )
 
 
 def _mine(held: Claim) -> Update:

@@ -94,6 +94,27 @@ def test_a_failed_shard_fails_the_build(
     assert index.problem["detail"] == "a broken picture"
 
 
+def test_shards_that_end_at_once_do_not_deadlock(
+    service: Settings, database: Database, shards: list[str]
+) -> None:
+    together = threading.Barrier(SHARDS)
+
+    def work(job: Job, lease: Lease) -> Outcome:
+        together.wait()
+        if job.request["shard"] % 2:
+            raise UnusableInputError("a broken picture")
+        return Outcome({}, lambda session: finalise_after_last_shard(session, service, "idx_1"))
+
+    with ThreadPoolExecutor(SHARDS) as pool:
+        list(pool.map(lambda job_id: run_job(database, service, job_id, work), shards))
+    assert {job.status for job in jobs(database, INDEX_SHARD)} <= {
+        "succeeded", "failed", "canceled"
+    }  # fmt: skip
+    assert jobs(database, INDEX_FINALISE) == []
+    with database.read() as session:
+        assert session.get_one(IndexVersion, "idx_1").state == "failed"
+
+
 def test_the_newest_ready_version_is_the_active_one(
     service: Settings, database: Database, shards: list[str]
 ) -> None:
