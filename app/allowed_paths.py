@@ -16,7 +16,7 @@ def allowed_directory(path: str, roots: Sequence[Path]) -> Path:
     try:
         resolved = Path(path).resolve()
         allowed = any(resolved.is_relative_to(root) for root in roots)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle
         allowed = False
     if not allowed:
         raise ProblemError(422, "path-not-allowed", "The path lies outside the allowed roots", path)

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
@@ -68,6 +69,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _problem)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -97,6 +99,12 @@ def validation_problem(errors: Any) -> dict[str, Any]:
     fields = [{"field": ".".join(map(str, item["loc"])), "message": item["msg"]} for item in errors]
     detail = "; ".join(f"{item['field']}: {item['message']}" for item in fields)
     return problem_body(422, "invalid-request", "The request is not valid", detail, errors=fields)
+
+
+async def _unstorable(request: Request, error: Exception) -> JSONResponse:
+    # PostgreSQL's text takes no NUL, wherever in a request it stands; SQLite's does.
+    logger.info("a value that the database cannot take on %s", request.url.path)
+    return _response(problem_body(422, "value-unstorable", "A value cannot be stored"))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

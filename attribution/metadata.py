@@ -8,6 +8,7 @@ with ``file_name`` (relative to the folder) and, all optional, ``text``, ``creat
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,16 @@ def read_folder(root: Path) -> list[Sample]:
 
 
 def _find_images(root: Path) -> list[Sample]:
-    return [
+    samples = [
         Sample(path.relative_to(root).as_posix())
         for path in root.rglob("*")
         if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
     ]
+    for sample in samples:
+        _must_be_storable(sample.key, f"{root}: a file name")
+        if not (root / sample.key).resolve().is_relative_to(root.resolve()):
+            raise ImageFolderError(f"{root}: {sample.key} lies outside the folder")
+    return samples
 
 
 def _read_metadata(path: Path) -> list[Sample]:
@@ -65,15 +71,27 @@ def _read_row(line: str, root: Path, where: str) -> Sample:
     try:
         row = json.loads(line)
         key = Path(row["file_name"]).as_posix()
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ImageFolderError(f"{where}: not an object with a file_name ({error})") from error
-    file = (root / key).resolve()
+    _must_be_storable(key, f"{where}: file_name")
+    try:
+        file = (root / key).resolve()
+        exists = file.is_file()
+    except (OSError, RuntimeError) as error:  # too long a name, links in a circle
+        raise ImageFolderError(f"{where}: {key} cannot be opened") from error
     if not file.is_relative_to(root):
         raise ImageFolderError(f"{where}: {key} lies outside the folder")
-    if not file.is_file():
+    if not exists:
         raise ImageFolderError(f"{where}: {key} does not exist")
     owner = {field: row.get(field) for field in OWNER_FIELDS}
     for field, value in owner.items():
         if value is not None and not isinstance(value, str):
             raise ImageFolderError(f"{where}: {field} must be a string")
+        _must_be_storable(value or "", f"{where}: {field}")
     return Sample(key, **owner)
+
+
+def _must_be_storable(text: str, what: str) -> None:
+    """Databases keep neither NUL nor half a UTF-16 pair, which JSON can spell."""
+    if re.search("[\0\ud800-\udfff]", text):
+        raise ImageFolderError(f"{what} holds a character that cannot be stored")

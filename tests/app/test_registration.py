@@ -76,16 +76,39 @@ def test_samples_come_in_pages(http: TestClient, places: Places) -> None:
         ([{"file_name": "0.png", "creator": 7}], "creator must be a string"),
         ([{"file_name": "0.png", "licence": "free for all"}], "0.png"),
         ([{"file_name": "0.png", "licence": "CC-BY-9"}], "CC-BY-9"),
+        (['{"file_name": "0.png", "x": ' + "[" * 100_000], "metadata.jsonl:1"),
+        ([{"file_name": "a\0.png"}], "cannot be stored"),
+        ([{"file_name": "a" * 300}], "cannot be opened"),
+        ([{"file_name": "loop.png"}], "cannot be opened"),
+        ([{"file_name": "0.png", "creator": "\ud800"}], "cannot be stored"),
     ],
 )
 def test_metadata_that_is_refused(
     http: TestClient, places: Places, rows: list[Any], named: str
 ) -> None:
+    (places.dataset / "loop.png").symlink_to("loop.png")
     write_metadata(places, *rows)
     refused = register_dataset(http, places)
     assert refused.status_code == 422
     assert named in refused.json()["detail"]
     assert http.get("/v1/datasets").json()["items"] == []
+
+
+def test_a_link_out_of_the_folder(http: TestClient, places: Places) -> None:
+    outside = places.dataset.parent / "outside.png"
+    outside.write_bytes((places.dataset / "0.png").read_bytes())
+    (places.dataset / "link.png").symlink_to(outside)
+    refused = register_dataset(http, places)
+    assert refused.status_code == 422
+    assert "link.png lies outside the folder" in refused.json()["detail"]
+
+
+def test_nul_is_no_unexpected_error(http: TestClient) -> None:
+    for path in ("/v1/models/%00", "/v1/indexes/%00", "/v1/datasets/%00/samples"):
+        assert http.get(path).status_code in {404, 422}
+    assert http.get("/v1/models?cursor=%00").status_code in {200, 422}
+    refused = http.post("/v1/attributions", json={"prompt": "a", "model": "\0"})
+    assert refused.status_code in {404, 422}
 
 
 def test_paths_outside_the_roots(http: TestClient, places: Places) -> None:
