@@ -122,6 +122,14 @@ def test_a_picture_is_cleaned_and_stored_once(http: TestClient, service: Setting
 
 
 @pytest.mark.usefixtures("index_id")
+def test_sixteen_bit_greys_keep_their_tones(http: TestClient) -> None:
+    file = io.BytesIO()
+    Image.new("I;16", (4, 4), 0x8000).save(file, "PNG")
+    stored = http.get(ask(http, file.getvalue()).json()["urls"]["image"])
+    assert Image.open(io.BytesIO(stored.content)).getpixel((0, 0)) == (128, 128, 128)
+
+
+@pytest.mark.usefixtures("index_id")
 def test_transparency_becomes_white(http: TestClient) -> None:
     file = io.BytesIO()
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(file, "PNG")
