@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from typing import Annotated
@@ -15,6 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from app.attributions import repository, service
 from app.attributions.schemas import TERMINAL, AttributionOut, PromptQuestion, Status
 from app.attributions.submission import REQUEST_BODY, ImageSubmission, read_submission
+from app.conditional import IfNoneMatch, tagged
 from app.database.engine import Database
 from app.dependencies import DatabaseDep, ImagesDep, SettingsDep
 from app.pages import Cursor, Limit, Page, cut_page
@@ -89,19 +89,13 @@ def list_attributions(
     responses={304: {"description": "Not Modified"}, **problem_responses(404)},
 )
 def get_attribution(
-    attribution: str,
-    database: DatabaseDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    attribution: str, database: DatabaseDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """One attribution; ``Retry-After`` until it has ended."""
     with database.read() as session:
         shown = service.present(repository.find(session, attribution))
     headers = {} if shown.status in TERMINAL else {"Retry-After": RETRY_AFTER}
-    etag = f'"{hashlib.sha256(shown.model_dump_json().encode()).hexdigest()[:32]}"'
-    headers |= {"ETag": etag, "Cache-Control": "no-cache"}
-    if if_none_match and matches(if_none_match, etag):
-        return Response(status_code=304, headers=headers)
-    return _json(shown, 200, headers)
+    return tagged(shown, if_none_match, headers)
 
 
 @router.post("/{attribution}/cancel", responses=problem_responses(404, 409))
@@ -130,12 +124,6 @@ def wait_seconds(prefer: str | None) -> int:
     """N of ``Prefer: wait=N`` (RFC 7240), at most 60; 0 where it is not asked for."""
     found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", prefer or "", re.IGNORECASE)
     return min(int(found[1]), LONGEST_WAIT) if found else 0
-
-
-def matches(if_none_match: str, etag: str) -> bool:
-    """Weak comparison of RFC 9110, 8.8.3.2."""
-    listed = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in listed or etag in listed
 
 
 async def _when_ended(database: Database, job_id: str, seconds: int) -> AttributionOut:

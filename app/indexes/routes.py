@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
+from app.conditional import IfNoneMatch, tagged
 from app.database.lookup import index_by_id
 from app.dependencies import DatabaseDep, SettingsDep
 from app.indexes import service
@@ -43,14 +44,17 @@ def list_indexes(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50
         return Page(items=service.present(session, items), next_cursor=following)
 
 
-@router.get("/{index}", responses=problem_responses(404))
-def get_index(index: str, response: Response, database: DatabaseDep) -> IndexOut:
+@router.get(
+    "/{index}",
+    response_model=IndexOut,
+    responses={304: {"description": "Not Modified"}, **problem_responses(404)},
+)
+def get_index(index: str, database: DatabaseDep, if_none_match: IfNoneMatch = None) -> Response:
     """One version, with the progress of its build; ``Retry-After`` until that has ended."""
     with database.read() as session:
-        found = index_by_id(session, index)
-        if found.state == "building":
-            response.headers["Retry-After"] = RETRY_AFTER
-        return service.present(session, [found])[0]
+        shown = service.present(session, [index_by_id(session, index)])[0]
+    headers = {"Retry-After": RETRY_AFTER} if shown.state == "building" else {}
+    return tagged(shown, if_none_match, headers)
 
 
 @router.post("/{index}/activate", responses=problem_responses(404, 409))

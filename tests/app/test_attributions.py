@@ -8,7 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
-from app.attributions.routes import matches, wait_seconds
+from app.attributions.routes import wait_seconds
+from app.conditional import matches
 from app.database.engine import Database
 from app.database.tables import Job, OutboxMessage
 

@@ -147,7 +147,10 @@ def test_an_index_is_built_once(http: TestClient, places: Places, database: Data
     assert made.json()["progress"] == {"stage": "shards", "fraction": 0.0}
     again = http.post("/v1/indexes", json=wanted)
     assert (again.status_code, again.json()["id"]) == (200, made.json()["id"])
-    assert http.get(made.headers["Location"]).headers["Retry-After"]
+    polled = http.get(made.headers["Location"])
+    assert polled.headers["Retry-After"]
+    known = {"If-None-Match": polled.headers["ETag"]}
+    assert http.get(made.headers["Location"], headers=known).status_code == 304
     other = wanted | {"config": {"grid": 3}}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: http.post("/v1/indexes", json=other), range(8)))
