@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 
 from app import decode_image
@@ -13,6 +15,8 @@ from app.config import Settings
 from app.problems import ProblemError
 
 SECONDS = 30
+# A large picture takes some 350 MB while it is decoded; the server has forty threads for requests.
+_decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ def check_upload(content: bytes, settings: Settings) -> Upload:
     # By path and isolated: the child sees Pillow and nothing of the application.
     command = [sys.executable, "-I", decode_image.__file__, str(settings.max_image_pixels)]
     try:
-        child = subprocess.run(
-            command, input=content, capture_output=True, timeout=SECONDS, check=False, env={}
-        )
+        with _decoding:
+            child = subprocess.run(
+                command, input=content, capture_output=True, timeout=SECONDS, check=False, env={}
+            )
     except subprocess.TimeoutExpired:
         raise _undecodable("decoding took too long") from None
     reason = child.stderr.decode(errors="replace").strip()
