@@ -46,6 +46,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
         ground = Image.new("RGBA", rgba.size, "white")
         ground.alpha_composite(rgba)
         return ground.convert("RGB")
+    if image.mode.startswith("I"):
+        # Pillow opens 16-bit greys so; converting them cuts all but the darkest off to white.
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
     return image.convert("RGB")
 
 
