@@ -1,7 +1,7 @@
 """Train the demo's diffusion model: a small pixel U-Net that draws emoji from a caption.
 
 ``python -m demo.train`` writes ``demo/weights/model`` in diffusers' directory format, with
-checkpoints of four points of the training beside it (TracInCP averages over them), a sample sheet
+checkpoints of its training in it (TracInCP averages over them), a sample sheet
 and the record from which the model card is written.  The text tower is the demo's own CLIP
 (``demo/train_clip.py``), converted to transformers' class and frozen.  An interrupted run resumes.
 """
@@ -234,12 +234,12 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     draw_sheet(pipeline, arguments.out / "samples.png")
     pipeline.to(dtype=torch.float16).save_pretrained(arguments.out)
-    checkpoints = arguments.out.parent / "checkpoints"
-    checkpoints.mkdir(exist_ok=True)
     for step in kept:
         if step < arguments.steps:  # the last one is the model itself
-            name = f"checkpoint-{step}.safetensors"
-            (checkpoints / name).write_bytes((arguments.run / name).read_bytes())
+            unet_folder = arguments.out / f"checkpoint-{step}" / "unet"
+            unet_folder.mkdir(parents=True, exist_ok=True)
+            weights = (arguments.run / f"checkpoint-{step}.safetensors").read_bytes()
+            (unet_folder / "diffusion_pytorch_model.safetensors").write_bytes(weights)
     record = {
         "command": "python -m demo.train",
         "images": len(trainer.images),
