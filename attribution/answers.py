@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from attribution.attributor import Attribution
 from attribution.metadata import Sample
-from attribution.methods import index_kind
-from attribution.methods.das import region_scores
 
 STATEMENT = "Influence estimate, not proof of copying"
 UNKNOWN = "unknown"
@@ -30,8 +28,10 @@ def compose_answer(
     shares = _parts(np.maximum(attribution.scores, 0.0))
     effect, error = _sums_with_errors(attribution.effects)
     order = ranking(attribution)[:top_k]
-    spatial = index_kind(attribution.manifest.config) == "regions"
-    regions = _parts(region_scores(attribution.effects, attribution.residuals)) if spatial else None
+    spatial = attribution.manifest.config.output == "regions"
+    regions = (
+        _parts((attribution.effects * attribution.residuals[:, None]) ** 2) if spatial else None
+    )
     contributors = [
         {
             "rank": rank,
@@ -78,7 +78,7 @@ def rests_on(attribution: Attribution) -> dict[str, Any]:
         **manifest.config.to_dict(),
         "outputs": manifest.outputs,
         "dimension": manifest.dimension,
-        "damping_absolute": manifest.damping,
+        "dampings_absolute": manifest.dampings,
         "model_digest": manifest.model_digest,
         "clip_digest": manifest.clip_digest,
         "index_version": manifest.digest,

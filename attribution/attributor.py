@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from attribution.denoisers import Denoiser
+from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
-from attribution.features import FeatureExtractor
+from attribution.errors import InputError
+from attribution.features import (
+    Batch,
+    FeatureExtractor,
+    GradientFeatures,
+    JourneyFeatures,
+    feature_extractor,
+)
 from attribution.image_folder import as_rgb
 from attribution.index.manifest import Manifest
 from attribution.index.search import Index
-from attribution.methods import method_for
+from attribution.index.shards import query_key
+from attribution.methods import MethodError, method_for, methods_of
+from attribution.methods.method import Method
 
 Candidates = Literal["exhaustive", "clip"]
 
@@ -44,41 +53,42 @@ class Attributor:
     """An opened index with the model it was built from."""
 
     def __init__(self, index: Index, denoiser: Denoiser, clip: ClipEmbedder) -> None:
+        self.extractor = feature_extractor(index.manifest.config, denoiser, clip)
         for what, built, given in (
-            ("model", index.manifest.model_digest, denoiser.digest),
+            ("model", index.manifest.model_digest, self.extractor.identity),
             ("CLIP", index.manifest.clip_digest, clip.digest),
         ):
             if built != given:
-                raise ValueError(
+                raise InputError(
                     f"the index was built from another {what} ({built[:12]}, not {given[:12]})"
                 )
         self.index = index
         self.denoiser = denoiser
         self.clip = clip
-        self.extractor = FeatureExtractor(denoiser, index.manifest.config)
 
     def attribute(
         self,
         image: Image.Image,
         *,
         caption: str | None = None,
-        method: str = "das",
+        drawing: Drawing | None = None,
+        method: str | None = None,
         candidates: Candidates = "exhaustive",
         candidate_count: int = 200,
         on_progress: Callable[[str, float], None] | None = None,
     ) -> Attribution:
         """Score every training image, or the ``candidate_count`` nearest by CLIP.
 
-        ``caption`` is the prompt, where it is known.  ``on_progress`` is told a stage and the
-        fraction of that stage.
+        ``caption`` is the prompt and ``drawing`` how the model drew it, where they are known.
+        ``method`` is the first that the index answers, unless said.  ``on_progress`` is told a
+        stage and the fraction of that stage.
         """
         report = on_progress or (lambda stage, fraction: None)
-        scoring = method_for(method, self.index.manifest.config)
+        config = self.index.manifest.config
+        scoring = method_for(method or methods_of(config)[0], config)
         image = as_rgb(image)
-        features = self.extractor.extract(
-            [query_key(image)],
-            self.denoiser.encode(image)[None],
-            self.denoiser.condition([caption]),
+        features = query_extractor(scoring, self.extractor, drawing).extract(
+            Batch([query_key(image)], [image], [caption], [drawing.seed if drawing else None]),
             lambda fraction: report("features", fraction),
         )
         report("search", 0.0)
@@ -87,22 +97,38 @@ class Attributor:
             rows = np.sort(self.index.nearest(embedding, candidate_count))
         else:
             rows = np.arange(len(self.index), dtype=np.int64)
-        effects = self.index.effects(features.gradients[0], rows)
-        residuals = self.index.residuals[rows].astype(np.float64)
+        whole = slice(None) if candidates == "exhaustive" else rows
+        facts = self.index.facts(whole)
+        products = self.index.products(
+            query_side(scoring, self.index, features.gradients), whole, all_pairs=scoring.all_pairs
+        )
+        lengths = features.gradients.double().norm(dim=-1).numpy()
+        effects = scoring.effects(products, facts, lengths)
         attribution = Attribution(
             manifest=self.index.manifest,
             method=scoring.name,
             candidates=candidates,
             keys=[self.index.keys[row] for row in rows],
-            effects=effects,
-            residuals=residuals,
-            scores=scoring.score(effects, residuals),
+            effects=effects[0].mean(axis=1),
+            residuals=facts.residuals.mean(axis=1),
+            scores=scoring.score(effects, facts)[0],
             clip_similarities=self.index.clip_similarities(embedding, rows),
         )
         report("search", 1.0)
         return attribution
 
 
-def query_key(image: Image.Image) -> str:
-    """Seeds the query's noise: the same pixels get the same noise, under whatever name."""
-    return f"query:{hashlib.sha256(image.tobytes()).hexdigest()}"
+def query_extractor(
+    method: Method, extractor: FeatureExtractor, drawing: Drawing | None = None
+) -> FeatureExtractor:
+    """How queries become features: as training images do, but for Journey TRAK."""
+    if "trajectory" not in method.needs:
+        return extractor
+    if not isinstance(extractor, GradientFeatures):
+        raise MethodError(f"{method.name} needs gradients")
+    return JourneyFeatures(extractor, drawing)
+
+
+def query_side(method: Method, index: Index, gradients: torch.Tensor) -> torch.Tensor:
+    """What the training images' features are multiplied with: H⁻¹φ, or φ."""
+    return index.precondition(gradients) if method.uses_kernel else gradients

@@ -1,13 +1,19 @@
-"""One face for the diffusion models of diffusers: prepare an image, add noise, predict.
+"""One face for the diffusion models of diffusers: prepare an image, add noise, predict, draw.
 
 A model is a directory in diffusers' own layout.  Weights are read from safetensors only.
+Checkpoints of its training lie in it as diffusers' training scripts leave them:
+``checkpoint-<step>/unet/*.safetensors``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,19 +22,26 @@ import torch
 import transformers
 from diffusers import DDPMScheduler
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
+from attribution.errors import InputError
 from attribution.image_folder import pixels
 from attribution.index.manifest import weights_digest
 from attribution.pipelines import PixelTextToImagePipeline
+from attribution.sampling import Step, ddim_steps, starting_noise
 
 PIPELINES: dict[str, Any] = {
     "DDPMPipeline": diffusers.DDPMPipeline,
     "PixelTextToImagePipeline": PixelTextToImagePipeline,
 }
+CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+WEIGHTS = "*/*.safetensors"
+CHECKPOINT_WEIGHTS = "unet/*.safetensors"
 
 
-class DenoiserError(ValueError):
+class DenoiserError(InputError):
     """The model directory cannot be used; the message says why."""
 
 
@@ -46,14 +59,24 @@ class Condition:
         return Condition(self.states.repeat(times, 1, 1), self.pooled.repeat(times, 1))
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How a picture is drawn with DDIM: the same again gives the same picture."""
+
+    seed: int
+    steps: int = 50
+    guidance_scale: float = 1.0
+    negative_prompt: str = ""
+
+
 def pipeline_class(directory: Path) -> str:
     """The class that ``model_index.json`` names; an unsupported one is an error."""
     index = directory / "model_index.json"
     try:
         name = json.loads(index.read_text(encoding="utf-8"))["_class_name"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DenoiserError(f"{directory} has no model_index.json") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DenoiserError(f"{index} names no pipeline class") from error
     if name not in PIPELINES:
         raise DenoiserError(f"{name} is not supported yet ({', '.join(sorted(PIPELINES))})")
@@ -63,23 +86,32 @@ def pipeline_class(directory: Path) -> str:
 class Denoiser:
     """ε_θ(x_t, t, c) of a pixel-space model, with the schedule it was trained under.
 
-    ``network`` is the module whose gradients are taken; it is in evaluation mode.
+    ``network`` is the module whose gradients are taken; it is in evaluation mode.  ``checkpoints``
+    are the directories of earlier states of its weights, in the order of training.
     """
 
     def __init__(
-        self, pipeline: Any, device: torch.device | str = "cpu", digest: str = "unsaved"
+        self,
+        pipeline: Any,
+        device: torch.device | str = "cpu",
+        digest: str = "unsaved",
+        checkpoints: Sequence[Path] = (),
     ) -> None:
         self.digest = digest
+        self.checkpoints = list(checkpoints)
         self.device = torch.device(device)
         self.pipeline = pipeline.to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.network: nn.Module = pipeline.unet.eval()
+        _must_be_finite(self.network.state_dict(), "the model's weights")
         config = pipeline.unet.config
-        self.shape: tuple[int, int, int] = (
-            config.in_channels,
-            config.sample_size,
-            config.sample_size,
-        )
+        size = config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        if config.in_channels not in (1, 3):
+            raise DenoiserError(
+                f"the model sees {config.in_channels} channels; pictures have 1 or 3"
+            )
+        self.shape: tuple[int, int, int] = (config.in_channels, height, width)
         scheduler_config = pipeline.scheduler.config
         if scheduler_config.prediction_type not in ("epsilon", "v_prediction"):
             raise DenoiserError(
@@ -101,13 +133,16 @@ class Denoiser:
             loaded = pipeline.from_pretrained(
                 directory, dtype=torch.float32, use_safetensors=True, local_files_only=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise DenoiserError(f"{directory} cannot be loaded: {error}") from error
-        return cls(loaded, device, weights_digest(directory, "*/*.safetensors"))
+        found = [path for path in directory.glob("checkpoint-*") if any(_weight_files(path))]
+        return cls(
+            loaded, device, weights_digest(directory, WEIGHTS), sorted(found, key=_training_step)
+        )
 
     def encode(self, image: Image.Image) -> torch.Tensor:
         """x_0 of an image of any size: ``(C, H, W)`` in [-1, 1]."""
-        return pixels(image, self.shape[1], self.shape[0])
+        return pixels(image, self.shape)
 
     def condition(self, captions: Sequence[str | None]) -> Condition:
         """The captions' embeddings; a missing caption is the empty one of guidance training."""
@@ -127,38 +162,116 @@ class Denoiser:
         return noise
 
     def predict(self, x_t: torch.Tensor, t: torch.Tensor, condition: Condition) -> torch.Tensor:
-        """ε_θ(x_t, t, c): ``(B, C, H, W)``."""
+        """ε_θ(x_t, t, c): ``(B, C, H, W)``, without the variance that some models add."""
         if not self.conditional:
             output = self.network(x_t, t).sample
         else:
             output = self.network(x_t, t, condition.states, class_labels=condition.pooled).sample
-        return cast(torch.Tensor, output)
+        return cast(torch.Tensor, output[:, : self.shape[0]])
 
     def generate(
         self,
         prompt: str,
-        seed: int,
+        drawing: Drawing,
         *,
-        steps: int = 50,
-        guidance_scale: float = 1.0,
-        negative_prompt: str = "",
-        on_progress: Callable[[float], None] | None = None,
+        on_step: Callable[[int, Step], None] | None = None,
     ) -> Image.Image:
-        """Draw a picture with DDIM; the seed makes it repeatable."""
-        if not self.conditional:
+        """Draw a picture with DDIM; the seed makes it repeatable.
+
+        A model without text draws too; the prompt must then be empty.  ``on_step`` is told how
+        many steps are done, and the last one.
+        """
+        if self.conditional:
+            path = self.pipeline.steps(
+                [prompt],
+                [drawing.seed],
+                drawing.negative_prompt,
+                drawing.steps,
+                drawing.guidance_scale,
+            )
+        elif prompt:
             raise DenoiserError("this model draws without text and cannot follow a prompt")
-        drawn = self.pipeline(
-            [prompt],
-            [seed],
-            negative_prompt=negative_prompt,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            on_step=(lambda done: on_progress(done / steps)) if on_progress else None,
-        )
-        return to_image(drawn[0])
+        else:
+            path = ddim_steps(
+                lambda x_t, t: self.predict(x_t, t.to(x_t.device), Condition()),
+                self.pipeline.scheduler.config,
+                starting_noise([drawing.seed], self.shape).to(self.device),
+                drawing.steps,
+            )
+        for done, step in enumerate(path, start=1):
+            if on_step:
+                on_step(done, step)
+        return to_image(step.sample[0])
+
+    def chosen_checkpoints(self, count: int) -> list[Path | None]:
+        """``count`` states of the weights, spread evenly over training; None is the finished model.
+
+        TracInCP and GAS average over them (paper, Appendix F.3).
+        """
+        states: list[Path | None] = [*self.checkpoints, None]
+        if count > len(states):
+            raise DenoiserError(
+                f"{count} checkpoints are needed, and the model's directory holds"
+                f" {len(self.checkpoints)} beside the finished weights: it should have folders"
+                " checkpoint-<step>/unet"
+            )
+        return [states[-1 - round(i * len(states) / count)] for i in range(count)][::-1]
+
+    @contextmanager
+    def weights_of(self, checkpoint: Path | None) -> Iterator[None]:
+        """Run the network with the weights of a checkpoint; ``None`` changes nothing."""
+        if checkpoint is None:
+            yield
+            return
+        finished = {name: p.clone() for name, p in self.network.state_dict().items()}
+        self.network.load_state_dict(_checkpoint_weights(checkpoint, self.device))
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(finished)
+
+    def digest_with(self, checkpoints: int) -> str:
+        """The model's digest, where earlier states of it are used too: with theirs."""
+        if checkpoints == 1:
+            return self.digest
+        digests = [
+            weights_digest(path, CHECKPOINT_WEIGHTS)
+            for path in self.chosen_checkpoints(checkpoints)
+            if path is not None
+        ]
+        return hashlib.sha256("\n".join([self.digest, *digests]).encode()).hexdigest()
 
 
 def to_image(x_0: torch.Tensor) -> Image.Image:
-    """An RGB picture of pixels ``(3, H, W)`` in [-1, 1]."""
-    array = ((x_0.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return Image.fromarray(array.permute(1, 2, 0).cpu().numpy())
+    """A picture of pixels ``(C, H, W)`` in [-1, 1]: grey for one channel, RGB for three."""
+    array = ((x_0.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+@lru_cache(8)
+def _checkpoint_weights(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = {}
+    try:
+        for file in _weight_files(path):
+            weights |= {name: p.float().to(device) for name, p in load_file(file).items()}
+    except (OSError, SafetensorError) as error:
+        raise DenoiserError(f"{path} cannot be loaded: {error}") from error
+    _must_be_finite(weights, f"the weights of {path}")
+    return weights
+
+
+def _weight_files(checkpoint: Path) -> list[Path]:
+    return sorted(checkpoint.glob(CHECKPOINT_WEIGHTS))
+
+
+def _training_step(checkpoint: Path) -> int:
+    match = CHECKPOINT.fullmatch(checkpoint.name)
+    if match is None:
+        raise DenoiserError(f"{checkpoint.name} names no step: checkpoint-<step> would")
+    return int(match[1])
+
+
+def _must_be_finite(weights: dict[str, torch.Tensor], what: str) -> None:
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DenoiserError(f"{what} hold NaN or infinity in {name}")

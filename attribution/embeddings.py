@@ -16,9 +16,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from attribution.errors import InputError
 from attribution.index.manifest import weights_digest
 
 Item = TypeVar("Item")
+
+
+class EmbedderError(InputError):
+    """The CLIP model cannot be used; the message says why."""
 
 
 class ClipEmbedder:
@@ -29,22 +34,32 @@ class ClipEmbedder:
         import open_clip
 
         local = Path(name).is_dir()
+        if local and not (Path(name) / "open_clip_config.json").is_file():
+            raise EmbedderError(f"{name} has no open_clip_config.json")
+        if not local and ":" not in name:  # a bare architecture would have random weights
+            raise EmbedderError(f"{name} is no directory in open_clip's layout")
         identifier = f"local-dir:{name}" if local else name
         self.digest = weights_digest(Path(name), "*.safetensors") if local else name
-        model, _, preprocess = open_clip.create_model_and_transforms(identifier, device=device)
+        try:
+            model, _, preprocess = open_clip.create_model_and_transforms(identifier, device=device)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise EmbedderError(f"{name} cannot be loaded: {error}") from error
         self.model: Any = model.eval()
+        self.dimension: int = model.visual.output_dim
         self.preprocess: Any = preprocess
         self.tokenizer: Any = open_clip.get_tokenizer(identifier)
         self.device = torch.device(device)
         self.batch_size = batch_size
 
     @torch.no_grad()
-    def embed_images(self, images: Iterable[Image.Image]) -> NDArray[np.float32]:
-        """Embed PIL images, streamed in batches: ``(n, d)``."""
+    def embed_images(
+        self, images: Iterable[Image.Image], *, normalize: bool = True
+    ) -> NDArray[np.float32]:
+        """Embed PIL images, streamed in batches: ``(n, d)``, of unit length if ``normalize``."""
         rows = [
             self.model.encode_image(
                 torch.stack([self.preprocess(image) for image in batch]).to(self.device),
-                normalize=True,
+                normalize=normalize,
             )
             for batch in _batches(images, self.batch_size)
         ]

@@ -1,8 +1,8 @@
 """Per-sample gradients of a denoiser's output, projected while they are computed.
 
-Hooks on ``Linear`` and ``Conv2d`` keep each layer's projected input; backpropagation to the
-layers' *outputs* (never to the weights) gives δ; the two meet in the projected gradient.  One
-forward pass serves any number of output functions, one backward pass each.
+Hooks keep of each layer's input what its gradient needs; backpropagation to the layers' *outputs*
+(never to the weights) gives δ; the two meet in the projected gradient.  One forward pass serves any
+number of output functions, one backward pass each.
 """
 
 from __future__ import annotations
@@ -10,47 +10,47 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from attribution.projections import FactorPair, ProjectionKind, factor_pair, side_length
+from attribution.index.config import ConfigError, ProjectionKind
+from attribution.layers import MATRIX_LAYERS, NORM_LAYERS, LayerGradient, layer_gradient
+from attribution.projections import DenseProjection, side_length
 
-ParameterSelection = Literal["all", "up_blocks", "lora"]
-Layer = nn.Linear | nn.Conv2d
+PATTERNS = {"all": "", "up_blocks": r"(^|\.)up_blocks\.", "lora": r"\.lora_[AB]\."}
 
 
-def select_layers(module: nn.Module, parameters: str) -> dict[str, Layer]:
-    """The layers whose gradients are taken, by name.
+def select_layers(module: nn.Module, parameters: str) -> dict[str, nn.Module]:
+    """The layers whose gradients are taken, by name: linear, convolution and normalisation.
 
     ``parameters`` is ``all``, ``up_blocks`` (paper, Table 6), ``lora`` (adapter weights alone,
     Table 2) or a regular expression that is searched in the module names.
     """
-    pattern = {"all": "", "up_blocks": r"(^|\.)up_blocks\.", "lora": r"\.lora_[AB]\."}.get(
-        parameters, parameters
-    )
     try:
-        wanted = re.compile(pattern)
+        wanted = re.compile(PATTERNS.get(parameters, parameters))
     except re.error as error:
-        raise ValueError(f"parameters: {parameters!r} is no regular expression: {error}") from error
-    layers: dict[str, Layer] = {
+        raise ConfigError(
+            f"parameters: {parameters!r} is no regular expression: {error}"
+        ) from error
+    layers = {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d) and wanted.search(name)
+        if isinstance(layer, MATRIX_LAYERS + NORM_LAYERS)
+        and getattr(layer, "weight", None) is not None
+        and wanted.search(name)
     }
     if not layers:
-        raise ValueError(f"parameters: {parameters!r} selects no linear or convolution layer")
+        raise ConfigError(f"parameters: {parameters!r} selects no layer of the model")
     return layers
 
 
 class GradientProjector:
     """Projected per-sample gradients of ``module``'s selected layers, biases included.
 
-    A bias is the weight of an input that is always one, so every input gets that extra column
-    where the layer has a bias.  Inside ``recording`` a forward pass is watched; afterwards
-    ``project`` may be called once per output function.
+    Inside ``recording`` a forward pass is watched; afterwards ``project`` may be called once per
+    output function.  ``size`` is k, ``parameters`` p, the number of selected parameters.
     """
 
     def __init__(
@@ -64,26 +64,46 @@ class GradientProjector:
     ) -> None:
         self.module = module
         self.layers = select_layers(module, parameters)
-        side = side_length(projection_dim, len(self.layers))
+        self.parameters = sum(
+            p.numel() for layer in self.layers.values() for p in layer.parameters(recurse=False)
+        )
+        if kind != "identity" and projection_dim > self.parameters:
+            raise ConfigError(
+                f"projection_dim {projection_dim} is larger than the {self.parameters} selected"
+                " parameters: choose a smaller one, or the identity projection"
+            )
+        side = None
+        if kind == "two-sided":
+            matrices = sum(isinstance(layer, MATRIX_LAYERS) for layer in self.layers.values())
+            side = side_length(projection_dim, matrices, len(self.layers) - matrices)
         device = next(module.parameters()).device
-        self.pairs: dict[str, FactorPair] = {}
-        self.slices: dict[str, slice] = {}
-        self.size = 0
-        for name, layer in self.layers.items():
-            d_in, d_out, groups = _dimensions(layer)
-            pair = factor_pair(kind, name, d_in, d_out, side, seed)
-            self.pairs[name] = FactorPair(pair.p_in.to(device), pair.p_out.to(device))
-            self.slices[name] = slice(self.size, self.size + groups * pair.size)
-            self.size += groups * pair.size
+        self.gradients: dict[str, LayerGradient] = {
+            name: layer_gradient(name, layer, side, seed, device)
+            for name, layer in self.layers.items()
+        }
+        self.dense: dict[str, DenseProjection] = {}
+        if kind in ("gaussian", "rademacher"):
+            self.dense = {
+                name: DenseProjection(
+                    kind, name, gradient.size, projection_dim, seed, self.parameters
+                )
+                for name, gradient in self.gradients.items()
+            }
+        self.size = projection_dim if self.dense else sum(g.size for g in self.gradients.values())
         self._calls: list[tuple[str, torch.Tensor, torch.Tensor]] = []
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Watch the forward passes inside; leave the module as it was found."""
         required = {p: p.requires_grad for p in self.module.parameters()}
+        checkpointing: list[Any] = [
+            m for m in self.module.modules() if getattr(m, "gradient_checkpointing", False)
+        ]
         self.module.requires_grad_(False)
         for layer in self.layers.values():
             layer.weight.requires_grad_(True)  # or nothing below the output has a graph
+        for m in checkpointing:  # it would run the hooked layers twice
+            m.gradient_checkpointing = False
         handles = [
             layer.register_forward_hook(self._keep(name)) for name, layer in self.layers.items()
         ]
@@ -94,17 +114,19 @@ class GradientProjector:
         finally:
             for handle in handles:
                 handle.remove()
+            for m in checkpointing:
+                m.gradient_checkpointing = True
             for parameter, flag in required.items():
                 parameter.requires_grad_(flag)
             self._calls.clear()
 
     def _keep(self, name: str) -> Any:
-        p_in = self.pairs[name].p_in
+        gradient = self.gradients[name]
 
-        def hook(layer: Layer, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        def hook(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             with torch.no_grad():
-                projected = _project_input(layer, inputs[0].detach(), p_in)
-            self._calls.append((name, projected, output))
+                kept = gradient.keep(inputs[0].detach())
+            self._calls.append((name, kept, output))
 
         return hook
 
@@ -120,61 +142,21 @@ class GradientProjector:
             retain_graph=True,
             allow_unused=True,
         )
-        rows = torch.zeros((len(output), self.size), device=output.device)
-        for (name, projected, _), delta in zip(self._calls, deltas, strict=True):
+        found: dict[str, torch.Tensor] = {}
+        for (name, kept, _), delta in zip(self._calls, deltas, strict=True):
             if delta is not None:  # a layer may be called without reaching the output
-                layer, where = self.layers[name], self.slices[name]
-                rows[:, where] += _outer(layer, delta, projected, self.pairs[name].p_out)
-        return rows
-
-
-def _dimensions(layer: Layer) -> tuple[int, int, int]:
-    """d_in (with the bias column), d_out, both per group, and the number of groups."""
-    bias = int(layer.bias is not None)
-    if isinstance(layer, nn.Linear):
-        return layer.in_features + bias, layer.out_features, 1
-    height, width = layer.kernel_size
-    d_in = layer.in_channels // layer.groups * height * width + bias
-    return d_in, layer.out_channels // layer.groups, layer.groups
-
-
-def _project_input(layer: Layer, inputs: torch.Tensor, p_in: torch.Tensor) -> torch.Tensor:
-    """P_in a at every position: ``(B, groups, k_in, S)``.
-
-    Unfolding a convolution's input and multiplying by P_in is itself a convolution, with P_in's
-    rows as kernels.
-    """
-    inputs = inputs.to(p_in.dtype)
-    weight, bias = (p_in[:, :-1], p_in[:, -1]) if layer.bias is not None else (p_in, None)
-    if isinstance(layer, nn.Linear):
-        projected = F.linear(inputs, weight, bias)
-        return projected.reshape(len(inputs), -1, 1, len(p_in)).permute(0, 2, 3, 1)
-    kernel = weight.reshape(len(p_in), layer.in_channels // layer.groups, *layer.kernel_size)
-    padding: Any = layer.padding
-    if layer.padding_mode != "zeros":
-        inputs = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=layer.padding_mode)
-        padding = 0
-    projected = F.conv2d(
-        inputs,
-        kernel.repeat(layer.groups, 1, 1, 1),
-        None if bias is None else bias.repeat(layer.groups),
-        layer.stride,
-        padding,
-        layer.dilation,
-        layer.groups,
-    )
-    return projected.reshape(len(inputs), layer.groups, len(p_in), -1)
-
-
-def _outer(
-    layer: Layer, delta: torch.Tensor, projected: torch.Tensor, p_out: torch.Tensor
-) -> torch.Tensor:
-    """Σ_s (P_out δ_s)(P_in a_s)ᵀ, flattened: ``(B, groups·k_out·k_in)``."""
-    batch, groups = projected.shape[:2]
-    delta = delta.to(p_out.dtype)
-    if isinstance(layer, nn.Linear):
-        delta = delta.reshape(batch, 1, -1, layer.out_features).transpose(2, 3)
-    else:
-        delta = delta.reshape(batch, groups, layer.out_channels // groups, -1)
-    gradient = (p_out @ delta) @ projected.transpose(2, 3)
-    return gradient.reshape(batch, -1)
+                part = self.gradients[name].project(delta, kept).float()
+                found[name] = found[name] + part if name in found else part
+        if self.dense:
+            rows = torch.zeros((len(output), self.size), device=output.device)
+            for name, part in found.items():
+                rows += self.dense[name].apply(part)
+            return rows
+        empty = output.new_zeros((len(output), 0))
+        return torch.cat(
+            [
+                found.get(name, empty.new_zeros((len(output), gradient.size)))
+                for name, gradient in self.gradients.items()
+            ],
+            dim=1,
+        ).float()

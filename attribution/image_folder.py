@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,29 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def drop_broken(self, on_progress: Callable[[float], None] | None = None) -> list[str]:
+        """Decode every image, leave out those that cannot be, and say which and why."""
+        faults, whole = [], []
+        for number, sample in enumerate(self.samples, start=1):
+            try:
+                read_image(self.root / sample.key)
+                whole.append(sample)
+            except ImageFolderError as error:
+                faults.append(str(error))
+            if on_progress:
+                on_progress(number / len(self.samples))
+        if not whole:
+            raise ImageFolderError(f"{self.root} holds no readable image: {faults[0]}")
+        self.samples = whole
+        return faults
+
     def image(self, i: int) -> Image.Image:
         """Decode sample ``i`` as RGB."""
         return read_image(self.root / self.samples[i].key)
 
     def tensor(self, i: int, size: int) -> torch.Tensor:
         """Pixels of sample ``i`` in [-1, 1], ``(3, size, size)``."""
-        return pixels(self.image(i), size)
+        return pixels(self.image(i), (3, size, size))
 
 
 def read_image(path: Path) -> Image.Image:
@@ -35,7 +52,13 @@ def read_image(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return as_rgb(image)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,  # Pillow's word for some broken PNGs
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:
         raise ImageFolderError(f"{path} cannot be read as an image: {error}") from error
 
 
@@ -52,11 +75,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def pixels(image: Image.Image, size: int, channels: int = 3) -> torch.Tensor:
-    """An image as the denoiser sees it: ``(channels, size, size)`` in [-1, 1]."""
+def pixels(image: Image.Image, shape: tuple[int, int, int]) -> torch.Tensor:
+    """An image as the denoiser sees it: ``shape`` = (channels, height, width), in [-1, 1]."""
+    channels, height, width = shape
     prepared = image.convert("L" if channels == 1 else "RGB")
-    if prepared.size != (size, size):
-        prepared = prepared.resize((size, size), Image.Resampling.LANCZOS)
+    if prepared.size != (width, height):
+        prepared = prepared.resize((width, height), Image.Resampling.LANCZOS)
     array = np.asarray(prepared, dtype=np.float32)
     if channels == 1:
         array = array[..., None]

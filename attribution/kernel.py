@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
-Matrix = NDArray[np.float64]
-Blocks = Callable[[], Iterable[NDArray[np.floating]]]
+from attribution.errors import InputError
+
+Blocks = Callable[[], Iterable[torch.Tensor]]
+
+# The values of λ / mean eigenvalue among which ``choose_damping`` chooses.
+RELATIVE_DAMPINGS = tuple(10 ** (exponent / 4) for exponent in range(-16, 9))
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,13 @@ class Kernel:
     eigenvalues, descending and positive.  Off their span Φᵀ Φ is zero.
     """
 
-    vectors: Matrix
-    values: Matrix
-    dimension: int
+    vectors: torch.Tensor
+    values: torch.Tensor
+
+    @property
+    def dimension(self) -> int:
+        """The number k of features."""
+        return len(self.vectors)
 
     @classmethod
     def of_rows(cls, blocks: Blocks, rows: int, dimension: int) -> Kernel:
@@ -36,43 +43,77 @@ class Kernel:
         then the smaller thing.
         """
         if dimension <= rows:
-            gram = np.zeros((dimension, dimension))
+            gram = torch.zeros((dimension, dimension), dtype=torch.float64)
             for block in blocks():
-                wide = block.astype(np.float64)
-                gram += wide.T @ wide
-            values, vectors = np.linalg.eigh(gram)
+                wide = block.double()
+                gram.addmm_(wide.T, wide)
+            values, vectors = torch.linalg.eigh(gram)
             kept = _significant(values)
-            return cls(vectors[:, kept][:, ::-1], values[kept][::-1], dimension)
-        phi = np.concatenate([block.astype(np.float64) for block in blocks()])
-        values, left = np.linalg.eigh(phi @ phi.T)
+            return cls(vectors[:, kept].flip(1), values[kept].flip(0))
+        phi = torch.empty((rows, dimension), dtype=torch.float64)
+        start = 0
+        for block in blocks():
+            phi[start : start + len(block)] = block
+            start += len(block)
+        values, left = torch.linalg.eigh(phi @ phi.T)
         kept = _significant(values)
-        values, left = values[kept][::-1], left[:, kept][:, ::-1]
-        return cls(phi.T @ (left / np.sqrt(values)), values, dimension)
+        values, left = values[kept].flip(0), left[:, kept].flip(1)
+        return cls(phi.T @ (left / values.sqrt()), values)
 
-    def absolute(self, damping: float) -> float:
-        """λ for a ``damping`` stated relative to the mean eigenvalue, trace / k."""
-        return damping * float(self.values.sum()) / self.dimension
+    def absolute(self, relative: float) -> float:
+        """λ for a damping stated relative to the mean eigenvalue, trace / k."""
+        return relative * float(self.values.sum()) / self.dimension
 
-    def precondition(self, rows: NDArray[np.floating], damping: float) -> Matrix:
+    def inside(self, rows: torch.Tensor) -> torch.Tensor:
+        """The rows' coordinates along the eigenvectors: ``(b, r)``."""
+        return rows.double() @ self.vectors
+
+    def precondition(self, rows: torch.Tensor, damping: float) -> torch.Tensor:
         """H⁻¹ applied to each row: ``(b, k)``."""
-        lam = self.absolute(damping)
-        wide = rows.astype(np.float64)
-        inside = wide @ self.vectors
-        # H⁻¹ = I/λ off the span; on it 1/(σ+λ).  Written as one correction of I/λ.
-        return (wide - (inside * (self.values / (self.values + lam))) @ self.vectors.T) / lam
+        inside = self.inside(rows)
+        # H⁻¹ = I/λ off the span; on it 1/(σ+λ).
+        off = (rows.double() - inside @ self.vectors.T) / damping
+        return off + (inside / (self.values + damping)) @ self.vectors.T
 
-    def leverages(self, rows: NDArray[np.floating], damping: float) -> Matrix:
-        """h = φᵀ H⁻¹ φ of each row, in [0, 1) for rows of Φ: ``(b,)``."""
-        inside = rows.astype(np.float64) @ self.vectors
-        return np.asarray((inside**2 / (self.values + self.absolute(damping))).sum(axis=1))
+    def leverages(self, inside: torch.Tensor, dampings: torch.Tensor) -> torch.Tensor:
+        """h = φᵀ H⁻¹ φ of rows of Φ, given by their coordinates, for each λ: ``(L, b)``.
+
+        They lie in [0, 1).
+        """
+        return (1 / (self.values + dampings[:, None])) @ (inside**2).T
 
     def degrees_of_freedom(self, damping: float) -> float:
         """Σ σ/(σ+λ), the effective number of directions that λ leaves; equals Σ h over Φ."""
-        return float((self.values / (self.values + self.absolute(damping))).sum())
+        return float((self.values / (self.values + damping)).sum())
+
+    def choose_damping(self, blocks: Blocks) -> float:
+        """λ from the gradients alone: that under which each is least surprising to the others.
+
+        The gradients are taken for N draws of a normal distribution, and the value with the largest
+        leave-one-out likelihood wins: N(0, H₋ᵢ / (N - 1)) for draw i.  As φᵀ H₋ᵢ⁻¹ φ = h / (1 - h)
+        and |H₋ᵢ| = |H| (1 - h), all values of a grid cost one pass over the rows.  (Leaving out all
+        m rows of an image at once chose the same values where it was tried.)
+        """
+        dampings = torch.tensor([self.absolute(r) for r in RELATIVE_DAMPINGS], dtype=torch.float64)
+        volume, distance = torch.zeros_like(dampings), torch.zeros_like(dampings)
+        count = 0
+        for block in blocks():
+            h = self.leverages(self.inside(block), dampings).clamp(max=1 - 1e-12)
+            volume += torch.log1p(-h).sum(dim=1)
+            distance += (h / (1 - h)).sum(dim=1)
+            count += len(block)
+        log_determinant = torch.log(self.values + dampings[:, None]).sum(dim=1)
+        log_determinant += (self.dimension - len(self.values)) * dampings.log()
+        surprise = log_determinant + (volume + (count - 1) * distance) / count
+        return float(dampings[int(surprise.argmin())])
 
 
-def _significant(values: Matrix) -> NDArray[np.bool_]:
+def _significant(values: torch.Tensor) -> torch.Tensor:
     """Which ascending eigenvalues stand above rounding."""
-    if not len(values) or values[-1] <= 0:
-        raise ValueError("every feature is zero: the model's output depends on no selected layer")
-    return np.asarray(values > values[-1] * len(values) * np.finfo(np.float64).eps)
+    if not len(values) or float(values[-1]) <= 0:
+        raise KernelError("every feature is zero: the model's output depends on no selected layer")
+    return values > values[-1] * len(values) * torch.finfo(torch.float64).eps
+
+
+class KernelError(InputError):
+    """There is nothing to factorise."""

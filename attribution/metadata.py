@@ -2,7 +2,8 @@
 
 The metadata follows the image-folder convention of Hugging Face datasets: one JSON object a line
 with ``file_name`` (relative to the folder) and, all optional, ``text``, ``creator``, ``licence``
-(SPDX) and ``source``.  Nothing here opens an image or imports torch: the API reads folders too.
+(SPDX), ``source`` and, for pictures that a model has drawn, ``seed``.  Nothing here opens an image
+or imports torch: the API reads folders too.
 """
 
 from __future__ import annotations
@@ -12,24 +13,30 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from attribution.errors import InputError
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 METADATA = "metadata.jsonl"
 OWNER_FIELDS = ("text", "creator", "licence", "source")
 
 
-class ImageFolderError(ValueError):
+class ImageFolderError(InputError):
     """The folder cannot be used as it is; the message says which file and why."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One training image: ``key`` is its path relative to the folder, and seeds its noise."""
+    """One image: ``key`` is its path relative to the folder, and seeds its noise.
+
+    ``seed`` is that of the drawing, where the model has drawn it (Journey TRAK draws it again).
+    """
 
     key: str
     text: str | None = None
     creator: str | None = None
     licence: str | None = None
     source: str | None = None
+    seed: int | None = None
 
 
 def read_folder(root: Path) -> list[Sample]:
@@ -58,7 +65,11 @@ def _find_images(root: Path) -> list[Sample]:
 
 def _read_metadata(path: Path) -> list[Sample]:
     samples: dict[str, Sample] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ImageFolderError(f"{path} is not UTF-8: {error}") from error
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             sample = _read_row(line, path.parent.resolve(), f"{path}:{number}")
             if sample.key in samples:
@@ -88,7 +99,10 @@ def _read_row(line: str, root: Path, where: str) -> Sample:
         if value is not None and not isinstance(value, str):
             raise ImageFolderError(f"{where}: {field} must be a string")
         _must_be_storable(value or "", f"{where}: {field}")
-    return Sample(key, **owner)
+    seed = row.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise ImageFolderError(f"{where}: seed must be a whole number")
+    return Sample(key, **owner, seed=seed)
 
 
 def _must_be_storable(text: str, what: str) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import torch
 
-from attribution.index.config import Schedule
+from attribution.index.config import ConfigError, Schedule
 
 
 def select_timesteps(count: int, schedule: Schedule, train_timesteps: int = 1000) -> list[int]:
     """``count`` of the model's training timesteps: evenly spaced, or the first ones."""
     if not 1 <= count <= train_timesteps:
-        raise ValueError(f"timesteps must lie in 1..{train_timesteps}, not {count}")
+        raise ConfigError(f"timesteps must lie in 1..{train_timesteps}, not {count}")
     if schedule == "cumulative":
         return list(range(count))
     return list(range(0, train_timesteps, train_timesteps // count))[:count]

@@ -7,12 +7,13 @@ engine serves them all.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
-from attribution.index.config import OutputName
+from attribution.index.config import ConfigError, OutputName
 
 
 class OutputFunction(Protocol):
@@ -45,6 +46,16 @@ class LinearProbes:
         return directions[:, None].expand(-1, len(predicted), -1, -1, -1)
 
 
+class SimpleLoss:
+    """f = mean((ε_θ - ε)²), the training loss (paper, Eq. 3): gradient, TracIn, GAS, TRAK."""
+
+    count = 1
+
+    def cotangents(self, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """2 (ε_θ - ε) / D."""
+        return (2 * (predicted - target) / predicted[0].numel())[None]
+
+
 class MeanSquare:
     """f = mean(ε_θ²), the output of D-TRAK's best variant (paper, Eq. 10)."""
 
@@ -55,13 +66,46 @@ class MeanSquare:
         return (2 * predicted / predicted[0].numel())[None]
 
 
+class L1Norm:
+    """f = mean(|ε_θ|), a variant of D-TRAK."""
+
+    count = 1
+
+    def cotangents(self, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """sign(ε_θ) / D."""
+        return (predicted.sign() / predicted[0].numel())[None]
+
+
+class L2Norm:
+    """f = ‖ε_θ‖₂, a variant of D-TRAK."""
+
+    count = 1
+
+    def cotangents(self, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """ε_θ / ‖ε_θ‖₂."""
+        return F.normalize(predicted.flatten(1), dim=1).reshape(predicted.shape)[None]
+
+
+class LInfinityNorm:
+    """f = max|ε_θ|, a variant of D-TRAK."""
+
+    count = 1
+
+    def cotangents(self, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The sign of the largest element, at its place."""
+        flat = predicted.flatten(1)
+        largest = flat.abs().argmax(dim=1, keepdim=True)
+        cotangent = torch.zeros_like(flat).scatter(1, largest, flat.gather(1, largest).sign())
+        return cotangent.reshape(predicted.shape)[None]
+
+
 def region_probes(grid: int, channels: int, height: int, width: int) -> torch.Tensor:
     """Normalised indicators of the cells of a ``grid × grid`` division: ``(grid², C, H, W)``.
 
     Row-major from the top left.  ``grid=1`` is the constant image, the output of the paper's code.
     """
     if not 1 <= grid <= min(height, width):
-        raise ValueError(f"a grid of {grid} does not fit into {height} × {width}")
+        raise ConfigError(f"{grid} × {grid} regions do not fit into {height} × {width}")
     rows = torch.arange(height) * grid // height
     columns = torch.arange(width) * grid // width
     cell = rows[:, None] * grid + columns[None, :]
@@ -73,7 +117,7 @@ def region_probes(grid: int, channels: int, height: int, width: int) -> torch.Te
 def dct_probes(count: int, channels: int, height: int, width: int) -> torch.Tensor:
     """The ``count`` lowest two-dimensional cosine modes, channels summed: ``(count, C, H, W)``."""
     if not 1 <= count <= height * width:
-        raise ValueError(f"{count} cosine modes do not fit into {height} × {width}")
+        raise ConfigError(f"{count} cosine modes do not fit into {height} × {width}")
     modes = sorted(
         ((u, v) for u in range(height) for v in range(width)),
         key=lambda mode: (mode[0] ** 2 + mode[1] ** 2, mode),
@@ -89,13 +133,17 @@ def _normalised(probes: torch.Tensor) -> torch.Tensor:
     return F.normalize(probes.flatten(1), dim=1).reshape(probes.shape)
 
 
-def output_function(name: OutputName, grid: int, shape: tuple[int, int, int]) -> OutputFunction:
-    """The output called ``name`` for a denoiser whose output is ``shape`` = (C, H, W).
-
-    ``grid`` is the division of ``regions``; ``dct`` takes as many modes, grid².
-    """
-    if name == "square":
-        return MeanSquare()
+def output_function(name: OutputName, probes: int, shape: tuple[int, int, int]) -> OutputFunction:
+    """The output called ``name``, with m = ``probes``, for a denoiser's output (C, H, W)."""
+    scalars: dict[str, type[OutputFunction]] = {
+        "loss": SimpleLoss,
+        "square": MeanSquare,
+        "l1": L1Norm,
+        "l2": L2Norm,
+        "linf": LInfinityNorm,
+    }
+    if name in scalars:
+        return scalars[name]()
     if name == "dct":
-        return LinearProbes(dct_probes(grid * grid, *shape))
-    return LinearProbes(region_probes(grid, *shape))
+        return LinearProbes(dct_probes(probes, *shape))
+    return LinearProbes(region_probes(math.isqrt(probes), *shape))

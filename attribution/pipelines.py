@@ -6,12 +6,14 @@ diffusers has pixel pipelines without text (``DDPMPipeline``) and text pipelines
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
+
+from attribution.sampling import Step, ddim_steps, starting_noise
 
 
 class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
@@ -66,27 +68,41 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         Each picture's starting noise comes from its own seed, so a picture does not depend on
         what else is drawn in the same call.  ``guidance_scale`` 1 draws without guidance.
         """
+        path = self.steps(prompts, seeds, negative_prompt, num_inference_steps, guidance_scale)
+        sample = torch.empty(0)
+        for done, step in enumerate(path, start=1):
+            sample = step.sample
+            if on_step:
+                on_step(done)
+        return sample.clamp(-1, 1)
+
+    @torch.no_grad()
+    def steps(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        negative_prompt: str = "",
+        num_inference_steps: int = 50,
+        guidance_scale: float = 1.0,
+    ) -> Iterator[Step]:
+        """The steps of the same drawing, one by one."""
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
         config: Any = self.unet.config
         shape = (config.in_channels, config.sample_size, config.sample_size)
-        sample = torch.stack(
-            [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        ).to(self.unet.device)
-        text = self.encode_prompt(prompts)
+        noise = starting_noise(seeds, shape).to(self.unet.device)
+        states, pooled = self.encode_prompt(prompts)
         guided = guidance_scale != 1.0
         if guided:
             negative = self.encode_prompt([negative_prompt] * len(prompts))
-            text = (torch.cat([negative[0], text[0]]), torch.cat([negative[1], text[1]]))
-        self.scheduler.set_timesteps(num_inference_steps)
-        for done, t in enumerate(self.progress_bar(self.scheduler.timesteps), start=1):
+            states, pooled = torch.cat([negative[0], states]), torch.cat([negative[1], pooled])
+
+        def predict(sample: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             batch = torch.cat([sample, sample]) if guided else sample
-            states, pooled = text
-            noise = self.unet(batch, t, states, class_labels=pooled).sample
+            predicted: torch.Tensor = self.unet(batch, t, states, class_labels=pooled).sample
             if guided:
-                without, with_text = noise.chunk(2)
-                noise = without + guidance_scale * (with_text - without)
-            sample = self.scheduler.step(noise, t, sample).prev_sample
-            if on_step:
-                on_step(done)
-        return sample.clamp(-1, 1)
+                without, with_text = predicted.chunk(2)
+                predicted = without + guidance_scale * (with_text - without)
+            return predicted
+
+        return ddim_steps(predict, self.scheduler.config, noise, num_inference_steps)

@@ -1,20 +1,24 @@
-"""Random projections of a layer's gradient, which is an outer product, applied to its factors.
+"""Random projections of gradients: two-sided (to a layer's factors), dense, or none at all.
 
 The gradient of a linear map's weight is Σ_s δ_s a_sᵀ over positions s.  Projecting the factors,
-``(P_out δ)(P_in a)ᵀ``, gives k_out·k_in numbers and never forms the gradient (LoGra, 2024).
-With entries of variance 1/k_out and 1/k_in the projected inner product is unbiased.
+``(P_out δ)(P_in a)ᵀ``, gives k_out·k_in numbers and never forms the gradient (LoGra, 2024).  A
+dense projection multiplies the whole gradient (Johnson & Lindenstrauss, as the paper does); it is
+here for reference and small models.  All are scaled so that inner products are unbiased.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-ProjectionKind = Literal["identity", "two-sided"]
+from attribution.index.config import ProjectionKind
+
+CHUNK_NUMBERS = 2**24  # of a dense matrix at a time: 64 MB
+KEPT_NUMBERS = 2**28  # of dense matrices between calls: 1 GB; larger ones are drawn anew
 
 
 @dataclass(frozen=True)
@@ -30,29 +34,69 @@ class FactorPair:
         return len(self.p_in) * len(self.p_out)
 
 
-def side_length(projection_dim: int, layers: int) -> int:
-    """k_in = k_out per layer so that ``layers`` layers give about ``projection_dim`` numbers."""
-    return max(1, round(math.sqrt(projection_dim / layers)))
+def side_length(projection_dim: int, matrices: int, vectors: int) -> int:
+    """k_in = k_out of each layer, so that all give about ``projection_dim`` numbers.
 
-
-def factor_pair(
-    kind: ProjectionKind, layer: str, d_in: int, d_out: int, side: int, seed: int
-) -> FactorPair:
-    """The projection of one layer, determined by the layer's name and the seed alone.
-
-    A side that is already as short as ``side`` is left as it is: projecting it would only add
-    noise.
+    ``matrices`` layers give side² numbers, ``vectors`` (normalisation layers) side.
     """
-    if kind == "identity":
-        return FactorPair(torch.eye(d_in), torch.eye(d_out))
+    if not matrices:
+        return max(1, projection_dim // max(1, vectors))
+    root = math.sqrt(vectors**2 + 4 * matrices * projection_dim)
+    return max(1, round((root - vectors) / (2 * matrices)))
+
+
+def factor_pair(layer: str, d_in: int, d_out: int, side: int | None, seed: int) -> FactorPair:
+    """The two-sided projection of one layer, determined by the layer's name and the seed alone."""
     return FactorPair(
-        _gaussian(f"{layer}/in", d_in, side, seed), _gaussian(f"{layer}/out", d_out, side, seed)
+        gaussian(f"{layer}/in", d_in, side, seed), gaussian(f"{layer}/out", d_out, side, seed)
     )
 
 
-def _gaussian(name: str, d: int, k: int, seed: int) -> torch.Tensor:
-    if d <= k:
+def gaussian(name: str, d: int, k: int | None, seed: int) -> torch.Tensor:
+    """P ``(k, d)``, entries of variance 1/k.
+
+    What is already as short as k is left as it is: projecting it would only add noise.  ``k=None``
+    is the identity.
+    """
+    if k is None or d <= k:
         return torch.eye(d)
+    return torch.randn((k, d), generator=_generator(name, seed)) / math.sqrt(k)
+
+
+class DenseProjection:
+    """P ``(d, k)`` of independent Gaussian or ±1 entries of variance 1/k, for one layer.
+
+    The paper's projection.  It is drawn in chunks from the layer's name and the seed, and kept
+    between calls where all of the layers' matrices (``total`` rows) fit into ``KEPT_NUMBERS``.
+    """
+
+    def __init__(
+        self, kind: ProjectionKind, layer: str, d: int, k: int, seed: int, total: int
+    ) -> None:
+        self.kind, self.layer, self.d, self.k, self.seed = kind, layer, d, k, seed
+        self._kept = list(self._draw()) if total * k <= KEPT_NUMBERS else None
+
+    def apply(self, rows: torch.Tensor) -> torch.Tensor:
+        """``rows @ P`` for gradients ``(B, d)``: ``(B, k)``."""
+        projected = torch.zeros((len(rows), self.k), device=rows.device)
+        start = 0
+        for block in self._kept or self._draw():
+            projected += rows[:, start : start + len(block)] @ block.to(rows.device)
+            start += len(block)
+        return projected
+
+    def _draw(self) -> Iterator[torch.Tensor]:
+        height = max(1, CHUNK_NUMBERS // self.k)
+        for start in range(0, self.d, height):
+            shape = (min(height, self.d - start), self.k)
+            generator = _generator(f"{self.layer}/dense/{start}", self.seed)
+            if self.kind == "rademacher":
+                block = torch.randint(0, 2, shape, generator=generator).float() * 2 - 1
+            else:
+                block = torch.randn(shape, generator=generator)
+            yield block / math.sqrt(self.k)
+
+
+def _generator(name: str, seed: int) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.randn((k, d), generator=generator) / math.sqrt(k)
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -59,10 +59,16 @@ class Client:
         model: str,
         dataset: str,
         config: Json,
+        *,
+        method: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Json:
-        """Build an index, or find an equal one, and return it once it is ready."""
-        body = {"model": model, "dataset": dataset, "config": config}
+        """Build an index, or find an equal one, and return it once it is ready.
+
+        ``method`` is one that it shall answer; ``config`` says how its knobs differ from that
+        method's own.
+        """
+        body = _given({"model": model, "dataset": dataset, "method": method, "config": config})
         index = self._post("/v1/indexes", json=body)
         index = self._follow(f"/v1/indexes/{index['id']}", "state", {"building"}, on_progress)
         if index["state"] != "ready":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from cli.errors import CommandError
+from cli.errors import BadInputError, CommandError
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -40,6 +40,42 @@ Server = Annotated[
     str,
     typer.Option("--server", envvar="HEADWATER_SERVER", help="Where `headwater serve` listens."),
 ]
+Output = Annotated[
+    Literal["regions", "dct", "mean", "loss", "square", "l1", "l2", "linf", "pixels", "clip"]
+    | None,
+    typer.Option(help="What is differentiated, where the method leaves a choice."),
+]
+Timesteps = Annotated[int | None, typer.Option(help="Noise levels averaged over.")]
+ScheduleChoice = Annotated[
+    Literal["uniform", "cumulative"] | None, typer.Option(help="How they are spread.")
+]
+Draws = Annotated[int | None, typer.Option(help="Draws of noise at each of them.")]
+NormalisationChoice = Annotated[
+    Literal["none", "timestep", "elementwise"] | None,
+    typer.Option(help="What gradients are divided by (paper, Eq. 17)."),
+]
+Checkpoints = Annotated[
+    int | None, typer.Option(help="States of the training that are averaged over.")
+]
+Parameters = Annotated[
+    str | None, typer.Option(help="all, up_blocks, lora, or a pattern of layer names.")
+]
+Projection = Annotated[
+    Literal["two-sided", "gaussian", "rademacher", "identity"] | None,
+    typer.Option(help="How gradients are projected."),
+]
+ProjectionDim = Annotated[int | None, typer.Option(help="Numbers kept of each gradient.")]
+Damping = Annotated[
+    str | None,
+    typer.Option(
+        help="λ in units of the kernel's mean eigenvalue; auto; or as it stands: absolute:λ."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Of noise and projections.")]
+Store = Annotated[
+    Literal["float16", "bfloat16", "float32"] | None,
+    typer.Option(help="Precision of the stored gradients."),
+]
 LOCAL_SERVER = "http://127.0.0.1:8000"
 
 
@@ -48,7 +84,7 @@ def main() -> None:
     try:
         app()
     except CommandError as error:
-        _fail(str(error))
+        _fail(str(error), error.exit_code)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
@@ -85,38 +121,31 @@ def migrate() -> None:
 
 @app.command()
 def index(
+    context: typer.Context,
     model: Annotated[Path, typer.Option(help="The diffusers directory.")],
     clip: Annotated[Path, typer.Option(help="The open_clip directory.")],
     data: Annotated[Path, typer.Option(help="The folder of training images.")],
     name: Annotated[
         str | None, typer.Option(help="For model and data; their folders' names otherwise.")
     ] = None,
-    output: Annotated[
-        Literal["regions", "dct", "square"] | None,
-        typer.Option(help="What is differentiated: regions, cosine modes, or D-TRAK's square."),
+    method: Annotated[
+        str | None, typer.Option(help="One of `headwater methods` that the index shall answer.")
     ] = None,
-    grid: Annotated[int | None, typer.Option(help="Regions or modes in each direction.")] = None,
-    timesteps: Annotated[int | None, typer.Option(help="Noise levels averaged over.")] = None,
-    schedule: Annotated[
-        Literal["uniform", "cumulative"] | None, typer.Option(help="How they are spread.")
+    output: Output = None,
+    probes: Annotated[
+        int | None, typer.Option(help="Output directions m (regions: a square number).")
     ] = None,
-    normalisation: Annotated[
-        Literal["none", "timestep", "elementwise"] | None,
-        typer.Option(help="What gradients are divided by."),
-    ] = None,
-    parameters: Annotated[
-        str | None, typer.Option(help="Which parameters are differentiated.")
-    ] = None,
-    projection_dim: Annotated[
-        int | None, typer.Option(help="Numbers kept of each gradient.")
-    ] = None,
-    damping: Annotated[
-        float | None, typer.Option(help="λ, in units of the kernel's mean eigenvalue.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of noise and projections.")] = None,
-    store: Annotated[
-        Literal["float16", "float32"] | None, typer.Option(help="Precision of the index.")
-    ] = None,
+    timesteps: Timesteps = None,
+    schedule: ScheduleChoice = None,
+    draws: Draws = None,
+    normalisation: NormalisationChoice = None,
+    checkpoints: Checkpoints = None,
+    parameters: Parameters = None,
+    projection: Projection = None,
+    projection_dim: ProjectionDim = None,
+    damping: Damping = None,
+    seed: Seed = None,
+    store: Store = None,
     server: Server = LOCAL_SERVER,
 ) -> None:
     """Register a model and its training images, and build the index that answers questions.
@@ -126,25 +155,15 @@ def index(
     from cli.client import Client
     from cli.progress import stage_progress
 
-    config = {
-        "output": output,
-        "grid": grid,
-        "timesteps": timesteps,
-        "schedule": schedule,
-        "normalisation": normalisation,
-        "parameters": parameters,
-        "projection_dim": projection_dim,
-        "damping": damping,
-        "seed": seed,
-        "store": store,
-    }
-    chosen = {field: value for field, value in config.items() if value is not None}
+    knobs = _knobs(context.params)
     model_name, data_name = name or model.resolve().name, name or data.resolve().name
     with Client(server) as client:
         client.register_dataset(data_name, data)
         client.register_model(model_name, model, clip)
         with stage_progress("index") as advance:
-            built = client.build_index(model_name, data_name, chosen, on_progress=advance)
+            built = client.build_index(
+                model_name, data_name, knobs, method=method, on_progress=advance
+            )
     typer.echo(f"{built['id']} is ready: headwater attribute PICTURE --model {model_name}")
 
 
@@ -158,7 +177,10 @@ def attribute(
     model: Annotated[
         str | None, typer.Option(help="Name of the model, where several have an index.")
     ] = None,
-    method: Annotated[str, typer.Option(help="One of `headwater methods`.")] = "das",
+    method: Annotated[
+        str | None,
+        typer.Option(help="One of `headwater methods`; otherwise what the index is made for."),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="How many training images to list.")] = 10,
     candidates: Annotated[
         Literal["exhaustive", "clip"],
@@ -203,16 +225,92 @@ def attribute(
 
 
 @app.command()
+def scores(
+    context: typer.Context,
+    data: Annotated[Path, typer.Option(help="The folder of training images.")],
+    queries: Annotated[Path, typer.Option(help="The folder of pictures asked about.")],
+    method: Annotated[str, typer.Option(help="One of `headwater methods`.")],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+    model: Annotated[Path | None, typer.Option(help="The diffusers directory.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="The open_clip directory, for what CLIP has a part in.")
+    ] = None,
+    probes: Annotated[
+        int | None, typer.Option(help="Output directions m (regions: a square number).")
+    ] = None,
+    output: Output = None,
+    timesteps: Timesteps = None,
+    schedule: ScheduleChoice = None,
+    draws: Draws = None,
+    normalisation: NormalisationChoice = None,
+    checkpoints: Checkpoints = None,
+    parameters: Parameters = None,
+    projection: Projection = None,
+    projection_dim: ProjectionDim = None,
+    damping: Damping = None,
+    seed: Seed = None,
+    store: Store = None,
+    clip_candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Score only so many images, the nearest by CLIP; others 0."),
+    ] = None,
+    broken: Annotated[
+        Literal["refuse", "skip"], typer.Option(help="What to do about unreadable images.")
+    ] = "refuse",
+    top: Annotated[int | None, typer.Option(min=1, help="Print the first so many too.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads; as many as processors otherwise.")
+    ] = None,
+) -> None:
+    """Score training images for a folder of pictures: for researchers, without a server.
+
+    OUT holds scores (queries × training images, float32, positive for proponents), query_keys,
+    train_keys and the configuration.  Interrupted, the same command goes on where it stopped.
+    """
+    import os
+
+    from rich.console import Console
+
+    from cli.scores import Task, run, show_top
+    from cli.scores import threads as torch_threads
+
+    knobs = _knobs(context.params)
+    task = Task(method, data, queries, out, model, clip, clip_candidates, broken, device, knobs)
+    try:
+        with torch_threads(threads or os.cpu_count() or 1):
+            content = run(task)
+    except KeyboardInterrupt:
+        typer.echo("headwater: interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{out}: {content['scores'].shape[0]} × {content['scores'].shape[1]} scores")
+    if top is not None:
+        for table in show_top(content, top):
+            Console().print(table)
+
+
+@app.command()
 def methods() -> None:
-    """List the scores that can be asked for, and which indexes answer them."""
+    """List the scores that can be asked for, where the paper defines them, and what they need."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     from attribution.methods import METHODS
 
-    table = Table("method", "defined in", "needs an index of")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for column in ("paper", "computed from", "scores", "needs"):
+        table.add_column(column, overflow="fold")
     for method in METHODS.values():
-        table.add_row(method.name, method.section, ", ".join(method.outputs))
+        needs = {"kernel"} if method.uses_kernel else set()
+        table.add_row(
+            method.name,
+            method.section,
+            ", ".join(method.outputs),
+            "signed" if method.signed else "≥ 0",
+            ", ".join(sorted(needs | method.needs)),
+        )
     Console().print(table)
 
 
@@ -249,6 +347,29 @@ def demo(
             run_demo(**given)
 
 
+def _knobs(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an index's configuration that were said."""
+    from dataclasses import fields
+
+    from attribution.index.config import IndexConfig
+
+    names = {field.name for field in fields(IndexConfig)} - {"damping"}
+    knobs = {name: value for name, value in options.items() if name in names and value is not None}
+    damping: str | None = options["damping"]
+    if damping is None:
+        return knobs
+    if damping == "auto":
+        return knobs | {"damping_rule": "auto"}
+    number = damping.removeprefix("absolute:")
+    rule = "absolute" if number != damping else "relative"
+    try:
+        return knobs | {"damping_rule": rule, "damping": float(number)}
+    except ValueError:
+        raise BadInputError(
+            f"--damping: a number, absolute:NUMBER or auto, not {damping!r}"
+        ) from None
+
+
 def _settings() -> Settings:
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
@@ -278,9 +399,9 @@ def _demo_packages() -> Iterator[None]:
         raise CommandError(f"the demo needs {error.name}: pip install 'headwater[demo]'") from None
 
 
-def _fail(reason: str) -> None:
+def _fail(reason: str, exit_code: int = 1) -> None:
     typer.echo(f"headwater: {' '.join(reason.split())}", err=True)
-    sys.exit(1)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

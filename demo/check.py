@@ -24,6 +24,7 @@ from rich.table import Table
 from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser, to_image
 from attribution.embeddings import ClipEmbedder
+from attribution.features import GradientFeatures
 from attribution.image_folder import ImageFolder
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
@@ -101,7 +102,7 @@ def attributor_for(
 ) -> Attributor:
     """The index of ``config`` over the demo's images, built unless it is there."""
     directory = HOME / "check" / f"{config.digest()[:12]}-{denoiser.digest[:12]}"
-    builder = IndexBuilder(directory, denoiser, folder, config)
+    builder = IndexBuilder(directory, GradientFeatures(denoiser, config), folder)
     with progress_bar(f"index ({config.output})", len(builder.shards)) as advance:
         for shard in builder.shards:
             builder.extract(shard.number)
@@ -125,7 +126,7 @@ def run(pictures: int = 100) -> dict[str, Any]:
     dtrak = attributor_for(IndexConfig(output="square"), denoiser, clip, folder)
     tallies = {
         name: Tally([], [], [], [])
-        for name in ("das", "das, prompt unknown", "das-signed", "d-trak", "clip")
+        for name in ("das", "das, prompt unknown", "das-signed", "dtrak", "clip")
     }
     with progress_bar("attributing", pictures) as advance:
         for done, question in enumerate(asked, start=1):
@@ -136,8 +137,8 @@ def run(pictures: int = 100) -> dict[str, Any]:
             tallies["clip"].add(sample, answer.keys, answer.clip_similarities)
             blind = das.attribute(image)
             tallies["das, prompt unknown"].add(sample, blind.keys, blind.scores)
-            other = dtrak.attribute(image, caption=sample.text, method="d-trak")
-            tallies["d-trak"].add(sample, other.keys, other.scores)
+            other = dtrak.attribute(image, caption=sample.text, method="dtrak")
+            tallies["dtrak"].add(sample, other.keys, other.scores)
             advance(done)
     result: dict[str, Any] = {
         "command": f"headwater demo --check --pictures {pictures}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 from PIL import Image, ImageDraw
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 torch.set_num_threads(1)
@@ -138,6 +139,20 @@ def tiny_ddpm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     root = tmp_path_factory.mktemp("ddpm")
     DDPMPipeline(unet, DDPMScheduler()).save_pretrained(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained_ddpm(tiny_ddpm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with three checkpoints of its training beside it."""
+    root = tmp_path_factory.mktemp("trained") / "model"
+    shutil.copytree(tiny_ddpm, root)
+    weights = load_file(root / "unet" / "diffusion_pytorch_model.safetensors")
+    for step in (10, 20, 100):
+        unet = root / f"checkpoint-{step}" / "unet"
+        unet.mkdir(parents=True)
+        earlier = {name: p * (1 - 1 / step) for name, p in weights.items()}
+        save_file(earlier, unet / "diffusion_pytorch_model.safetensors")
     return root
 
 

@@ -21,9 +21,14 @@ MAY_IMPORT = {
     "workers": {"app", "attribution"},
     "migrations": {"app"},
 }
-# How training images and configurations are written down: plain dataclasses that the API reads
-# too.  Everything else of ``attribution`` computes.
-DESCRIPTIONS = {"attribution.metadata", "attribution.index.config"}
+# How training images and configurations are written down, and the table of methods: the API reads
+# them too.  Everything else of ``attribution`` computes.
+DESCRIPTIONS = {
+    "attribution.errors",
+    "attribution.index.config",
+    "attribution.metadata",
+    "attribution.methods",
+}
 HEAVY = {"torch", "numpy", "faiss", "diffusers", "transformers", "open_clip"}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "manager", "managers", "misc", "common"}
 SECONDS = 1.5

@@ -14,13 +14,10 @@ from app.database.engine import Database
 from app.database.tables import Job
 from app.jobs.claims import Claim, LeaseLostError, claim, fail, retry_or_fail, succeed
 from app.problems import problem_body
+from attribution.errors import InputError
 from workers.leases import Lease
 
 logger = logging.getLogger(__name__)
-
-
-class UnusableInputError(ValueError):
-    """What was registered cannot be used (any more); trying again would not help."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def run_job(database: Database, settings: Settings, job_id: str, work: Work) -> 
 def _write_failure(database: Database, settings: Settings, held: Claim, error: Exception) -> None:
     try:
         with database.write() as session:
-            if is_users_fault(error):
+            if isinstance(error, InputError):
                 title = "The model, dataset or question cannot be used"
                 fail(session, held, problem_body(422, "unusable-input", title, str(error)))
             else:
@@ -68,12 +65,3 @@ def _write_failure(database: Database, settings: Settings, held: Claim, error: E
                 retry_or_fail(session, settings, held, problem)
     except LeaseLostError:
         logger.info("%s was canceled or taken over in attempt %d", held.job_id, held.attempt)
-
-
-def is_users_fault(error: Exception) -> bool:
-    """Whether the input is to blame: ``attribution`` says so by errors of its own.
-
-    They are told by their module, so that deciding it imports no torch.
-    """
-    own = type(error).__module__.partition(".")[0] == "attribution"
-    return isinstance(error, UnusableInputError) or (own and isinstance(error, ValueError))

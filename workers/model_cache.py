@@ -16,11 +16,12 @@ from app.datasets.service import samples_digest
 from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
+from attribution.errors import InputError
+from attribution.features import feature_extractor
 from attribution.image_folder import ImageFolder
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.search import Index
-from workers.execution import UnusableInputError
 from workers.process import database, settings
 
 MODELS = 2
@@ -35,7 +36,7 @@ def load_denoiser(directory: str, digest: str) -> Denoiser:
     """The model, if its weights are still the registered ones."""
     denoiser = Denoiser.load(directory, settings().device)
     if denoiser.digest != digest:
-        raise UnusableInputError(f"the weights in {directory} have changed since registration")
+        raise InputError(f"the weights in {directory} have changed since registration")
     return denoiser
 
 
@@ -44,7 +45,7 @@ def load_clip(directory: str, digest: str) -> ClipEmbedder:
     """The CLIP, if its weights are still the registered ones."""
     clip = ClipEmbedder(directory, settings().device)
     if clip.digest != digest:
-        raise UnusableInputError(f"the weights in {directory} have changed since registration")
+        raise InputError(f"the weights in {directory} have changed since registration")
     return clip
 
 
@@ -56,7 +57,7 @@ def open_attributor(index_id: str) -> Attributor:
         model = session.get_one(Model, row.model_id)
     index = Index(settings().home / row.directory)
     if index.manifest.digest != row.manifest_digest:
-        raise UnusableInputError(f"the files of {index_id} have changed since it was built")
+        raise InputError(f"the files of {index_id} have changed since it was built")
     return Attributor(
         index,
         load_denoiser(model.directory, model.digest),
@@ -73,13 +74,15 @@ def open_builder(index_id: str) -> IndexBuilder:
         dataset = session.get_one(Dataset, row.dataset_id)
     folder = ImageFolder(Path(dataset.path))
     if samples_digest(folder.samples) != dataset.digest:
-        raise UnusableInputError(f"{dataset.path} has changed since registration")
-    return IndexBuilder(
-        settings().home / row.directory,
+        raise InputError(f"{dataset.path} has changed since registration")
+    config = IndexConfig.from_dict(row.config)
+    extractor = feature_extractor(
+        config,
         load_denoiser(model.directory, model.digest),
-        folder,
-        IndexConfig.from_dict(row.config),
-        shard_size=row.shard_size,
+        load_clip(model.clip_directory, model.clip_digest) if config.output == "clip" else None,
+    )
+    return IndexBuilder(
+        settings().home / row.directory, extractor, folder, shard_size=row.shard_size
     )
 
 

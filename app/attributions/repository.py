@@ -41,3 +41,13 @@ def active_indexes(session: Session, model_id: str | None) -> Sequence[IndexVers
     if model_id:
         query = query.where(IndexVersion.model_id == model_id)
     return session.scalars(query).all()
+
+
+def ready_indexes(session: Session, model_id: str) -> Sequence[IndexVersion]:
+    """A model's finished index versions, newest first."""
+    query = (
+        select(IndexVersion)
+        .where(IndexVersion.model_id == model_id, IndexVersion.state == "ready")
+        .order_by(IndexVersion.id.desc())
+    )
+    return session.scalars(query).all()

@@ -7,9 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.indexes.schemas import Progress
+from app.indexes.schemas import MethodName, Progress
 
-Method = Literal["das", "das-signed", "das-mean", "d-trak"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 
 TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "canceled", "expired"})
@@ -26,7 +25,9 @@ class Question(BaseModel):
     index: str | None = Field(
         None, max_length=200, description="Id of a version that need not be the active one"
     )
-    method: Method = "das"
+    method: MethodName | None = Field(
+        None, description="By default the first that the index answers"
+    )
     top_k: int = Field(20, ge=1, le=200)
     candidates: Literal["exhaustive", "clip"] = "exhaustive"
     candidate_count: int = Field(200, ge=1, le=100_000, description="For candidates=clip")

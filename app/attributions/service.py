@@ -16,6 +16,7 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.lookup import by_id_or_name, index_by_id
 from app.database.tables import IndexVersion, Job, Model
+from app.indexes.methods import served_methods
 from app.indexes.schemas import Progress
 from app.jobs.cancellation import cancel
 from app.jobs.kinds import ATTRIBUTION
@@ -24,6 +25,7 @@ from app.models.weights import UNCONDITIONAL
 from app.problems import ProblemError
 from app.storage import ImageStore, record_image
 from app.uploads import Upload, check_upload
+from attribution.methods import method_named
 
 ROUTING = {"model", "index"}
 
@@ -38,11 +40,18 @@ def ask_about_image(
     """Check the picture and submit the question about it; nothing is kept of a refused one."""
     with database.read() as session:
         _index_for(session, question)
+    if question.method and "trajectory" in method_named(question.method).needs:
+        raise ProblemError(
+            422,
+            "trajectory-unknown",
+            "The method needs a picture that the model draws",
+            f"{question.method} follows the drawing: ask about a prompt and a seed",
+        )
     upload: Upload = check_upload(content, settings)
     digest = images.put(upload.png)
     request = question.model_dump(exclude=ROUTING) | {"original_sha256": upload.original_sha256}
     with database.write() as session:
-        index = _index_for(session, question)
+        index, request["method"] = _index_for(session, question)
         record_image(session, digest, upload.size)
         return submit(
             session, settings, ATTRIBUTION, request, index_id=index.id, image_digest=digest
@@ -52,13 +61,13 @@ def ask_about_image(
 def ask_about_prompt(database: Database, settings: Settings, question: PromptQuestion) -> Job:
     """Submit a prompt; the worker draws the picture."""
     with database.write() as session:
-        index = _index_for(session, question)
+        index, method = _index_for(session, question)
         pipeline = session.get_one(Model, index.model_id).pipeline_class
         if pipeline in UNCONDITIONAL:
             raise ProblemError(
                 422, "prompt-unsupported", "The model cannot follow a prompt", f"it is a {pipeline}"
             )
-        request = question.model_dump(exclude=ROUTING)
+        request = question.model_dump(exclude=ROUTING) | {"method": method}
         return submit(session, settings, ATTRIBUTION, request, index_id=index.id)
 
 
@@ -95,8 +104,11 @@ def present(job: Job) -> AttributionOut:
     )
 
 
-def _index_for(session: Session, question: Question) -> IndexVersion:
-    """The version that a question goes to; a 404 or 409 problem if there is none."""
+def _index_for(session: Session, question: Question) -> tuple[IndexVersion, str]:
+    """The version that a question goes to, and by which method; a 404, 409 or 422 if there is none.
+
+    Where the active version does not answer the method, the newest one that does is asked.
+    """
     model = by_id_or_name(session, Model, question.model) if question.model else None
     if question.index:
         index = index_by_id(session, question.index)
@@ -106,7 +118,7 @@ def _index_for(session: Session, question: Question) -> IndexVersion:
             raise ProblemError(
                 409, "index-not-ready", "The index is not ready", f"it is {index.state}"
             )
-        return index
+        return index, _method_of(index, question.method)
     active = repository.active_indexes(session, model.id if model else None)
     if not active:
         raise ProblemError(409, "no-active-index", "No index is active", "build one at /v1/indexes")
@@ -114,4 +126,28 @@ def _index_for(session: Session, question: Question) -> IndexVersion:
         raise ProblemError(
             422, "model-required", "Several models have an active index", "say which `model`"
         )
-    return active[0]
+    index = active[0]
+    if question.method and question.method not in served_methods(index):
+        for other in repository.ready_indexes(session, index.model_id):
+            if question.method in served_methods(other):
+                return other, question.method
+    return index, _method_of(index, question.method)
+
+
+def _method_of(index: IndexVersion, wanted: str | None) -> str:
+    served = served_methods(index)
+    if not served:
+        raise ProblemError(
+            409, "index-outdated", "The index was built by an older release", "build it again"
+        )
+    if wanted is None:
+        return served[0]
+    if wanted not in served:
+        raise ProblemError(
+            409,
+            "method-not-served",
+            "No index answers this method",
+            f"build one at /v1/indexes with method {wanted}; {index.id} answers"
+            f" {', '.join(served)}",
+        )
+    return wanted

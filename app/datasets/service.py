@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from sqlalchemy import insert, select
@@ -32,7 +31,7 @@ def register(database: Database, settings: Settings, wanted: DatasetIn) -> tuple
     path = allowed_directory(wanted.path, settings.dataset_roots)
     try:
         samples = metadata.read_folder(path)
-    except (metadata.ImageFolderError, UnicodeDecodeError) as error:
+    except metadata.ImageFolderError as error:
         raise ProblemError(
             422, "dataset-unusable", "The folder cannot be used as it is", str(error)
         ) from None
@@ -52,7 +51,7 @@ def register(database: Database, settings: Settings, wanted: DatasetIn) -> tuple
             )
             session.add(dataset)
             session.flush()
-            rows = [{"dataset_id": dataset.id, **asdict(sample)} for sample in samples]
+            rows = [{"dataset_id": dataset.id, **_row(sample)} for sample in samples]
             session.execute(insert(Sample), rows)
     except IntegrityError:
         # Somebody registered the name since we looked.
@@ -65,8 +64,13 @@ def samples_digest(samples: Sequence[metadata.Sample]) -> str:
     """SHA-256 over the rows in their order, in hexadecimal."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(json.dumps(asdict(sample), sort_keys=True).encode() + b"\n")
+        digest.update(json.dumps(_row(sample), sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _row(sample: metadata.Sample) -> dict[str, str | None]:
+    """What is kept of a training image."""
+    return {field: getattr(sample, field) for field in ("key", *metadata.OWNER_FIELDS)}
 
 
 def page_of_datasets(session: Session, cursor: str | None, limit: int) -> Sequence[Dataset]:

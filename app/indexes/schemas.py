@@ -2,47 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+    model_validator,
+)
 
+from attribution.index.config import IndexConfig
+from attribution.methods import METHODS, config_for, method_named
 
-class IndexConfigIn(BaseModel):
-    """``attribution.index.config.IndexConfig`` at the door, without torch; a test compares them.
-
-    ``damping`` is λ relative to the mean eigenvalue of the kernel.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    output: Literal["regions", "dct", "square"] = "regions"
-    grid: int = Field(2, ge=1, le=16)
-    timesteps: int = Field(10, ge=1, le=1000)
-    schedule: Literal["uniform", "cumulative"] = "uniform"
-    normalisation: Literal["none", "timestep", "elementwise"] = "none"
-    parameters: str = "all"
-    projection_dim: int = Field(4096, ge=1, le=65_536)
-    damping: float = Field(0.03, gt=0, allow_inf_nan=False)
-    seed: int = Field(0, ge=0, le=2**31 - 1)
-    store: Literal["float16", "float32"] = "float16"
-
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON, in hexadecimal."""
-        canonical = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+MethodName = Annotated[
+    str,
+    AfterValidator(lambda name: method_named(name).name),
+    WithJsonSchema({"type": "string", "enum": list(METHODS)}),
+]
 
 
 class IndexIn(BaseModel):
-    """An index to build; ``model`` and ``dataset`` are ids or names."""
+    """An index to build; ``model`` and ``dataset`` are ids or names.
+
+    ``method`` is one that it shall answer; ``config`` says how its knobs differ from what that
+    method has by default.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
     dataset: str
-    config: IndexConfigIn = Field(default_factory=IndexConfigIn)
+    method: MethodName | None = None
+    config: Annotated[dict[str, Any], WithJsonSchema(TypeAdapter(IndexConfig).json_schema())] = (
+        Field(default_factory=dict)
+    )
+
+    @model_validator(mode="after")
+    def _is_buildable(self) -> IndexIn:
+        self.whole_config()
+        return self
+
+    def whole_config(self) -> IndexConfig:
+        """The configuration with every knob."""
+        if self.method is None:
+            return IndexConfig.from_dict(self.config)
+        return config_for(self.method, **self.config)
 
 
 class Progress(BaseModel):
@@ -60,12 +68,16 @@ class IndexUrls(BaseModel):
 
 
 class IndexOut(BaseModel):
-    """A version of an index.  Stages: ``shards``, ``finalise``, ``ready``."""
+    """A version of an index.  Stages: ``shards``, ``finalise``, ``ready``.
+
+    ``methods`` are those that it answers, the one that it answers unasked first.
+    """
 
     id: str
     model: str
     dataset: str
     config: dict[str, Any]
+    methods: list[str]
     state: Literal["building", "ready", "failed"]
     active: bool
     progress: Progress

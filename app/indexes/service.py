@@ -13,6 +13,7 @@ from app.database.engine import Database
 from app.database.lookup import by_id_or_name, index_by_id
 from app.database.tables import Dataset, IndexVersion, Job, Model
 from app.identifiers import new_id
+from app.indexes.methods import served_methods
 from app.indexes.schemas import IndexIn, IndexOut, IndexUrls, Progress
 from app.jobs.index_builds import activate
 from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
@@ -68,6 +69,7 @@ def present(session: Session, indexes: Iterable[IndexVersion]) -> list[IndexOut]
             model=index.model_id,
             dataset=index.dataset_id,
             config=index.config,
+            methods=served_methods(index),
             state=index.state,
             active=index.active,
             progress=_progress(index, fractions),
@@ -89,7 +91,7 @@ def _equal_build(
     query = select(IndexVersion).where(
         IndexVersion.model_id == model.id,
         IndexVersion.dataset_id == dataset.id,
-        IndexVersion.config_digest == wanted.config.digest(),
+        IndexVersion.config_digest == wanted.whole_config().digest(),
         IndexVersion.state != "failed",
     )
     return session.scalars(query).one_or_none()
@@ -103,8 +105,8 @@ def _submit_build(
         id=index_id,
         model_id=model.id,
         dataset_id=dataset.id,
-        config=wanted.config.model_dump(),
-        config_digest=wanted.config.digest(),
+        config=wanted.whole_config().to_dict(),
+        config_digest=wanted.whole_config().digest(),
         shard_size=settings.shard_size,
         directory=f"indexes/{index_id}",
     )

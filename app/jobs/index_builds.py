@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.database.tables import IndexVersion, Job, Model, now
+from app.indexes.methods import served_methods
 from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
 from app.jobs.submission import submit
 
@@ -27,13 +28,21 @@ def finalise_after_last_shard(session: Session, settings: Settings, index_id: st
 
 
 def mark_ready(session: Session, index_id: str, manifest_digest: str) -> None:
-    """The index is whole: ready, and its model's active one."""
+    """The index is whole: ready, and its model's active one.
+
+    One that answers other methods than the active one stands beside it until somebody activates
+    it: a baseline built for comparison does not take over.
+    """
     index = session.get_one(IndexVersion, index_id)
     index.state = "ready"
     index.manifest_digest = manifest_digest
     index.ready_at = now()
     session.flush()
-    activate(session, index)
+    active = session.scalars(
+        select(IndexVersion).where(IndexVersion.model_id == index.model_id, IndexVersion.active)
+    ).one_or_none()
+    if active is None or served_methods(active) in ([], served_methods(index)):
+        activate(session, index)
 
 
 def activate(session: Session, index: IndexVersion) -> None:

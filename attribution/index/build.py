@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import faiss
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.numpy import save
+from safetensors.torch import save_file
 
-from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
-from attribution.features import FeatureExtractor, Features
+from attribution.features import FeatureExtractor
 from attribution.image_folder import ImageFolder
-from attribution.index.config import IndexConfig
-from attribution.index.manifest import Manifest, file_digest, write_atomically
-from attribution.index.shards import (
-    Shard,
-    plan_shards,
-    read_gradients,
-    read_residuals,
-    shard_is_written,
-    write_shard,
-)
+from attribution.index.config import REPRESENTATIONS
+from attribution.index.manifest import IndexFormatError, Manifest, file_digest, write_atomically
+from attribution.index.shards import FeatureShards
 from attribution.kernel import Kernel
 
 Progress = Callable[[float], None]
 
-INFLUENCE = "influence.faiss"
+DIRECTIONS = "directions.bin"
+FACTS = "facts.safetensors"
+KERNELS = "kernels.safetensors"
 CLIP = "clip.faiss"
 SAMPLES = "samples.json"
-RESIDUALS = "residuals.safetensors"
 
 
 class IndexBuilder:
@@ -46,135 +38,163 @@ class IndexBuilder:
     def __init__(
         self,
         directory: Path,
-        denoiser: Denoiser,
+        extractor: FeatureExtractor,
         folder: ImageFolder,
-        config: IndexConfig,
         *,
         shard_size: int = 64,
         batch_size: int = 16,
     ) -> None:
         self.directory = directory
-        self.denoiser = denoiser
+        self.extractor = extractor
+        self.config = extractor.config
         self.folder = folder
-        self.config = config
-        self.batch_size = batch_size
-        self.shards = plan_shards(len(folder), shard_size)
-        self.extractor = FeatureExtractor(denoiser, config)
-        self.identity = hashlib.sha256(
-            json.dumps(
-                [config.to_dict(), denoiser.digest, [vars(sample) for sample in folder.samples]]
-            ).encode()
-        ).hexdigest()
+        self.rows = FeatureShards(
+            directory, extractor, folder, shard_size=shard_size, batch_size=batch_size
+        )
+        self.shards = self.rows.shards
 
     def extract(self, number: int, on_progress: Progress | None = None) -> None:
-        """Compute and write shard ``number``, unless it is there already."""
-        shard = self.shards[number]
-        if not shard_is_written(self.directory, shard, self.identity):
-            features = self._features(shard, on_progress)
-            write_shard(self.directory, shard, features, self.config.store, self.identity)
-        if on_progress:
+        """Compute and write shard ``number``, unless it or the whole index is there already."""
+        if self.finished() is None:
+            self.rows.extract(number, on_progress)
+        elif on_progress:
             on_progress(1.0)
 
-    def _features(self, shard: Shard, on_progress: Progress | None) -> Features:
-        parts = []
-        for start in range(shard.start, shard.stop, self.batch_size):
-            rows = range(start, min(start + self.batch_size, shard.stop))
-            samples = [self.folder.samples[i] for i in rows]
+    def finished(self) -> Manifest | None:
+        """The manifest of this very build, if it has ended."""
+        try:
+            manifest = Manifest.read(self.directory)
+        except IndexFormatError:
+            return None
+        return manifest if manifest.identity == self.rows.identity else None
 
-            def report(
-                fraction: float, before: int = start - shard.start, count: int = len(rows)
-            ) -> None:
-                if on_progress:
-                    on_progress((before + fraction * count) / len(shard))
+    def finalise(
+        self,
+        clip: ClipEmbedder | None,
+        on_progress: Progress | None = None,
+        *,
+        with_kernel: bool = True,
+    ) -> Manifest:
+        """Factorise the kernel over all shards and write what a query reads; manifest last.
 
-            parts.append(
-                self.extractor.extract(
-                    [sample.key for sample in samples],
-                    torch.stack([self.denoiser.encode(self.folder.image(i)) for i in rows]),
-                    self.denoiser.condition([sample.text for sample in samples]),
-                    report,
-                )
-            )
-        return Features(
-            np.concatenate([part.gradients for part in parts]),
-            np.concatenate([part.residuals for part in parts]),
-        )
-
-    def finalise(self, clip: ClipEmbedder, on_progress: Progress | None = None) -> Manifest:
-        """Factorise the kernel over all shards and write what a query reads; manifest last."""
+        The shards go once their rows are in the index.  ``clip`` serves candidates; without it
+        every question goes through everything.  Methods without a kernel do without one here too.
+        """
         report = on_progress or (lambda fraction: None)
-        missing = [
-            shard.number
-            for shard in self.shards
-            if not shard_is_written(self.directory, shard, self.identity)
-        ]
-        if missing:
-            raise ValueError(f"shards {missing} have not been extracted")
-        m, k = self.extractor.output.count, self.extractor.projector.size
-        kernel = Kernel.of_rows(self._rows, len(self.folder) * m, k)
-        report(0.4)
-        scale = self._write_influence(kernel, m, k)
-        report(0.7)
-        residuals = np.concatenate([read_residuals(self.directory, s) for s in self.shards])
-        write_atomically(self.directory / RESIDUALS, save({"residuals": residuals}))
-        self._write_clip(clip)
-        keys = [sample.key for sample in self.folder.samples]
-        write_atomically(self.directory / SAMPLES, json.dumps(keys).encode())
-        names = [INFLUENCE, CLIP, SAMPLES, RESIDUALS, *(s.file_name for s in self.shards)]
-        manifest = Manifest(
-            config=self.config,
-            model_digest=self.denoiser.digest,
-            clip_digest=clip.digest,
-            samples=len(self.folder),
-            outputs=m,
-            dimension=k,
-            damping=kernel.absolute(self.config.damping),
-            degrees_of_freedom=kernel.degrees_of_freedom(self.config.damping),
-            scale=scale,
-            files={name: file_digest(self.directory / name) for name in names},
-        )
-        manifest.write(self.directory)
+        manifest = self.finished() or self._write(clip, report, with_kernel)
+        shutil.rmtree(self.directory / "shards", ignore_errors=True)
         report(1.0)
         return manifest
 
-    def _rows(self) -> Iterator[NDArray[np.floating]]:
-        """Every row φ_q(i) of the joint kernel, shard by shard: ``(rows·m, k)``."""
+    def _write(self, clip: ClipEmbedder | None, report: Progress, with_kernel: bool) -> Manifest:
+        missing = [shard.number for shard in self.shards if not self.rows.is_written(shard)]
+        if missing:
+            raise ValueError(f"shards {missing} have not been extracted")
+        groups, m, k = self.extractor.shape
+        facts = self._write_directions()
+        report(0.1)
+        kernels: list[Kernel] = []
+        dampings: list[float] = []
+        if with_kernel and self.config.output not in REPRESENTATIONS:
+            for group in range(groups):
+                kernel = Kernel.of_rows(partial(self._blocks, group), len(self.folder) * m, k)
+                kernels.append(kernel)
+                dampings.append(self._damping(kernel, group))
+                report(0.1 + 0.5 * (group + 1) / groups)
+            facts |= self._kernel_facts(kernels, dampings)
+            _save(self.directory / KERNELS, _kernel_tensors(kernels))
+        report(0.8)
+        _save(self.directory / FACTS, facts)
+        if clip is not None:
+            self._write_clip(clip)
+        keys = [sample.key for sample in self.folder.samples]
+        write_atomically(self.directory / SAMPLES, json.dumps(keys).encode())
+        names = [DIRECTIONS, FACTS, SAMPLES]
+        names += [KERNELS] if kernels else []
+        names += [CLIP] if clip is not None else []
+        manifest = Manifest(
+            config=self.config,
+            identity=self.rows.identity,
+            model_digest=self.extractor.identity,
+            clip_digest=clip.digest if clip is not None else "",
+            samples=len(self.folder),
+            groups=groups,
+            outputs=m,
+            dimension=k,
+            dampings=dampings,
+            degrees_of_freedom=[
+                kernel.degrees_of_freedom(damping)
+                for kernel, damping in zip(kernels, dampings, strict=True)
+            ],
+            files={name: file_digest(self.directory / name) for name in names},
+        )
+        manifest.write(self.directory)
+        return manifest
+
+    def _blocks(self, group: int) -> Iterator[torch.Tensor]:
+        """Every row φ_q(i) of one group's joint kernel, shard by shard: ``(rows·m, k)``."""
         for shard in self.shards:
-            gradients = read_gradients(self.directory, shard)
-            yield gradients.reshape(-1, gradients.shape[-1])
+            yield self.rows.read_group(shard, group).flatten(0, 1)
 
-    def _write_influence(self, kernel: Kernel, m: int, k: int) -> float:
-        """Write the FAISS file of rows H⁻¹φ_q(i)/(1-h), q side by side; return their scale.
+    def _damping(self, kernel: Kernel, group: int) -> float:
+        if self.config.damping_rule == "auto":
+            return kernel.choose_damping(partial(self._blocks, group))
+        if self.config.damping_rule == "absolute":
+            return self.config.damping
+        return kernel.absolute(self.config.damping)
 
-        Rows are divided by about their root mean square, so that half precision holds them well;
-        a power of two, so that the division itself rounds nothing.
-        """
-        index = _empty_index(m * k, self.config.store)
-        scale = 0.0
-        for block in self._rows():
-            rows = kernel.precondition(block, self.config.damping)
-            if self.config.output != "square":  # D-TRAK has no leave-one-out correction (Eq. 6)
-                rows /= 1 - kernel.leverages(block, self.config.damping)[:, None]
-            scale = scale or 2.0 ** round(np.log2(np.sqrt((rows**2).mean())))
-            index.add((rows / scale).reshape(-1, m * k).astype(np.float32))
-        _write_faiss(index, self.directory / INFLUENCE)
-        return scale
+    def _write_directions(self) -> dict[str, torch.Tensor]:
+        """Join the shards' directions into one file; return the small facts of all rows."""
+        facts: dict[str, list[torch.Tensor]] = {}
+        temporary = self.directory / f".{DIRECTIONS}.tmp"
+        with temporary.open("wb") as file:
+            for shard in self.shards:
+                rows = self.rows.read(shard)
+                rows.directions.view(torch.uint8).numpy().tofile(file)
+                for name in ("lengths", "residuals", "probed_residuals"):
+                    facts.setdefault(name, []).append(getattr(rows, name).clone())
+        temporary.replace(self.directory / DIRECTIONS)
+        return {name: torch.cat(parts) for name, parts in facts.items()}
+
+    def _kernel_facts(
+        self, kernels: list[Kernel], dampings: list[float]
+    ) -> dict[str, torch.Tensor]:
+        """Leverages, ‖H⁻¹φ‖ and, where timesteps are apart, the hat matrices of every row."""
+        m = self.extractor.shape[1]
+        found: dict[str, list[torch.Tensor]] = {"leverages": [], "solved_lengths": [], "hats": []}
+        for group, (kernel, damping) in enumerate(zip(kernels, dampings, strict=True)):
+            weights = 1 / (kernel.values + damping)
+            parts: dict[str, list[torch.Tensor]] = {name: [] for name in found}
+            for block in self._blocks(group):
+                inside = kernel.inside(block).reshape(len(block) // m, m, -1)
+                parts["leverages"].append((inside**2 @ weights).float())
+                parts["solved_lengths"].append((inside * weights).norm(dim=2).float())
+                if not self.config.average_timesteps:
+                    parts["hats"].append(((inside * weights) @ inside.transpose(1, 2)).float())
+            for name, tensors in parts.items():
+                if tensors:
+                    found[name].append(torch.cat(tensors))
+        return {name: torch.stack(parts, dim=1) for name, parts in found.items() if parts}
 
     def _write_clip(self, clip: ClipEmbedder) -> None:
-        embeddings = clip.embed_images(self.folder.image(i) for i in range(len(self.folder)))
-        index = faiss.IndexFlatIP(embeddings.shape[1])
-        index.add(embeddings)
-        _write_faiss(index, self.directory / CLIP)
+        index = faiss.IndexFlatIP(clip.dimension)
+        for start in range(0, len(self.folder), clip.batch_size):
+            rows = range(start, min(start + clip.batch_size, len(self.folder)))
+            index.add(clip.embed_images([self.folder.image(i) for i in rows]))
+        temporary = self.directory / f".{CLIP}.tmp"
+        faiss.write_index(index, str(temporary))
+        temporary.replace(self.directory / CLIP)
 
 
-def _empty_index(dimension: int, store: str) -> faiss.Index:
-    if store == "float32":
-        return faiss.IndexFlatIP(dimension)
-    half = faiss.ScalarQuantizer.QT_fp16
-    return faiss.IndexScalarQuantizer(dimension, half, faiss.METRIC_INNER_PRODUCT)
+def _kernel_tensors(kernels: list[Kernel]) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = {}
+    for group, kernel in enumerate(kernels):
+        tensors[f"vectors/{group}"] = kernel.vectors.float().contiguous()
+        tensors[f"values/{group}"] = kernel.values.contiguous()
+    return tensors
 
 
-def _write_faiss(index: faiss.Index, path: Path) -> None:
+def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    faiss.write_index(index, str(temporary))
+    save_file(tensors, temporary)
     temporary.replace(path)

@@ -12,33 +12,53 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-OutputName = Literal["regions", "dct", "square"]
+from attribution.errors import InputError
+
+OutputName = Literal[
+    "regions", "dct", "mean", "loss", "square", "l1", "l2", "linf", "pixels", "clip"
+]
 Schedule = Literal["uniform", "cumulative"]
 Normalisation = Literal["none", "timestep", "elementwise"]
-StoreType = Literal["float16", "float32"]
+ProjectionKind = Literal["two-sided", "gaussian", "rademacher", "identity"]
+DampingRule = Literal["relative", "absolute", "auto"]
+StoreType = Literal["float16", "bfloat16", "float32"]
+
+# Outputs with several probes; every other output is one scalar or one vector.
+PROBED = ("regions", "dct")
+# What is compared as it is: images, not gradients.
+REPRESENTATIONS = ("pixels", "clip")
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError):
     """A field is unknown or out of range; the message names it."""
 
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """The knobs of an index.
+    """The knobs of an index, and of ``headwater scores``.
 
-    ``output`` and ``grid`` choose the differentiated scalars (``regions``: grid² cells; ``dct``:
-    grid² cosine modes; ``square``: D-TRAK's one).  ``damping`` is λ relative to the mean
-    eigenvalue of the kernel.
+    ``output``: what is differentiated: ``regions`` (the means over ``probes`` = r² cells), ``dct``
+    (as many cosine modes), ``mean``, the training ``loss``, or a norm of the model's output
+    (``square``, ``l1``, ``l2``, ``linf``); or what is compared as it is, ``pixels`` or ``clip``.
+    ``draws`` of noise are averaged at each of the ``timesteps``; ``average_timesteps=False`` keeps
+    those apart, with a kernel each (``das-t``).  ``checkpoints`` of the training are used, the
+    finished model the last.  ``damping`` is λ: ``relative`` to the kernel's mean eigenvalue,
+    ``absolute``, or chosen from the gradients alone (``auto``, where ``damping`` does not count).
     """
 
     output: OutputName = "regions"
-    grid: int = 2
+    probes: int = 4
     timesteps: int = 10
     schedule: Schedule = "uniform"
+    draws: int = 1
+    average_timesteps: bool = True
     normalisation: Normalisation = "none"
+    checkpoints: int = 1
     parameters: str = "all"
+    projection: ProjectionKind = "two-sided"
     projection_dim: int = 4096
     damping: float = 0.03
+    damping_rule: DampingRule = "relative"
     seed: int = 0
     store: StoreType = "float16"
 
@@ -46,11 +66,17 @@ class IndexConfig:
         _one_of("output", self.output, get_args(OutputName))
         _one_of("schedule", self.schedule, get_args(Schedule))
         _one_of("normalisation", self.normalisation, get_args(Normalisation))
+        _one_of("projection", self.projection, get_args(ProjectionKind))
+        _one_of("damping_rule", self.damping_rule, get_args(DampingRule))
         _one_of("store", self.store, get_args(StoreType))
-        _integer("grid", self.grid, 1, 16)
+        _integer("probes", self.probes, 1, 256)
         _integer("timesteps", self.timesteps, 1, 1000)
+        _integer("draws", self.draws, 1, 100)
+        _integer("checkpoints", self.checkpoints, 1, 100)
         _integer("projection_dim", self.projection_dim, 1, 65_536)
         _integer("seed", self.seed, 0, 2**31 - 1)
+        if not isinstance(self.average_timesteps, bool):
+            raise ConfigError("average_timesteps must be true or false")
         if not isinstance(self.parameters, str):
             raise ConfigError("parameters must be a string")
         if (
@@ -59,6 +85,15 @@ class IndexConfig:
             or not (math.isfinite(self.damping) and self.damping > 0)
         ):
             raise ConfigError(f"damping must be a positive number, not {self.damping!r}")
+        object.__setattr__(self, "damping", float(self.damping))
+        if self.output == "regions" and math.isqrt(self.probes) ** 2 != self.probes:
+            raise ConfigError(f"probes must be a square number for regions, not {self.probes}")
+        if self.normalisation == "elementwise" and not self.average_timesteps:
+            raise ConfigError("elementwise normalisation needs timesteps that are averaged")
+        if self.output not in PROBED:
+            object.__setattr__(self, "probes", 1)  # so that equal configurations are equal
+        elif self.probes == 1:
+            object.__setattr__(self, "output", "mean")  # one region, or the lowest mode
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> IndexConfig:

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from attribution.errors import InputError
 from attribution.index.config import IndexConfig
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 
 
-class IndexFormatError(ValueError):
+class IndexFormatError(InputError):
     """The directory is no complete index version, or has changed since it was written."""
 
 
@@ -23,19 +24,22 @@ class IndexFormatError(ValueError):
 class Manifest:
     """Facts of one version; equal builds have equal manifests, so it carries no date.
 
-    ``samples`` n, ``outputs`` m, ``dimension`` k, ``damping`` the absolute λ, ``scale`` the factor
-    by which stored rows were divided, ``files`` the SHA-256 of each file.
+    ``identity`` names model, data and configuration, ``model_digest`` the model alone; ``samples``
+    n, ``groups`` G, ``outputs`` m, ``dimension`` k; ``dampings`` the absolute λ of each group's
+    kernel and ``degrees_of_freedom`` what it leaves (empty without kernels); ``files`` the SHA-256
+    of each file.
     """
 
     config: IndexConfig
+    identity: str
     model_digest: str
     clip_digest: str
     samples: int
+    groups: int
     outputs: int
     dimension: int
-    damping: float
-    degrees_of_freedom: float
-    scale: float
+    dampings: list[float]
+    degrees_of_freedom: list[float]
     files: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:

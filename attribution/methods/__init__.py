@@ -2,66 +2,106 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from attribution.errors import InputError
 from attribution.index.config import IndexConfig
-from attribution.methods.das import Das, DasMean, DasSigned
-from attribution.methods.dtrak import DTrak
+from attribution.methods.das import Das, DasFrobenius, DasMean, DasSigned, DasT
+from attribution.methods.gradient import Gas, Gradient, GradientCosine, TracIn
+from attribution.methods.method import Method
+from attribution.methods.similarity import Clip, ClipCosine, RawPixel, RawPixelCosine
+from attribution.methods.trak import (
+    DTrak,
+    DTrakL1,
+    DTrakL2,
+    DTrakLInfinity,
+    DTrakMean,
+    JourneyTrak,
+    RelativeInfluence,
+    RenormalisedInfluence,
+    Trak,
+)
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Das(),
+        DasSigned(),
+        DasMean(),
+        DasFrobenius(),
+        DasT(),
+        DTrak(),
+        DTrakMean(),
+        DTrakL1(),
+        DTrakL2(),
+        DTrakLInfinity(),
+        Trak(),
+        RelativeInfluence(),
+        RenormalisedInfluence(),
+        JourneyTrak(),
+        TracIn(),
+        Gas(),
+        Gradient(),
+        GradientCosine(),
+        Clip(),
+        ClipCosine(),
+        RawPixel(),
+        RawPixelCosine(),
+    )
+}
+
+CHECKPOINTS = 4  # as the paper averages over (Appendix F.3)
 
 
-class MethodError(ValueError):
+class MethodError(InputError):
     """The method is unknown, or the index does not hold what it needs."""
 
 
-class Method(Protocol):
-    """How effects ``(n, m)`` and residuals ``(n,)`` become one score per training image."""
-
-    @property
-    def name(self) -> str:
-        """The name by which it is asked for."""
-        ...
-
-    @property
-    def section(self) -> str:
-        """Where the paper defines it."""
-        ...
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The kinds of index that it can be computed from (see ``index_kind``)."""
-        ...
-
-    def score(
-        self, effects: NDArray[np.float64], residuals: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Scores ``(n,)``."""
-        ...
+def method_named(name: str) -> Method:
+    """Look a method up."""
+    if name not in METHODS:
+        raise MethodError(f"unknown method {name!r} ({', '.join(METHODS)})")
+    return METHODS[name]
 
 
-METHODS: dict[str, Method] = {
-    method.name: method for method in (Das(), DasSigned(), DasMean(), DTrak())
-}
-
-
-def index_kind(config: IndexConfig) -> str:
-    """An index's output, where a 1 × 1 grid is the mean by its proper name."""
-    return "mean" if config.output != "square" and config.grid == 1 else config.output
+def is_served_by(method: Method, config: IndexConfig) -> bool:
+    """Whether an index of this configuration holds what the method needs."""
+    return (
+        config.output in method.outputs
+        and ("timesteps apart" in method.needs) != config.average_timesteps
+        and ("checkpoints" not in method.needs or config.checkpoints > 1)
+    )
 
 
 def methods_of(config: IndexConfig) -> list[str]:
     """The methods that an index of this configuration answers."""
-    return [name for name, method in METHODS.items() if index_kind(config) in method.outputs]
+    return [name for name, method in METHODS.items() if is_served_by(method, config)]
 
 
 def method_for(name: str, config: IndexConfig) -> Method:
     """Look a method up, making sure that the index can serve it."""
-    if name not in METHODS:
-        raise MethodError(f"unknown method {name!r} ({', '.join(METHODS)})")
-    if name not in methods_of(config):
+    method = method_named(name)
+    if not is_served_by(method, config):
         raise MethodError(
             f"method {name} needs another index: this one answers {', '.join(methods_of(config))}"
         )
-    return METHODS[name]
+    return method
+
+
+def config_for(name: str, **knobs: Any) -> IndexConfig:
+    """The configuration that a method needs, with the other knobs as given."""
+    method = method_named(name)
+    needed: dict[str, Any] = {"output": method.outputs[0]}
+    if "checkpoints" in method.needs:
+        needed["checkpoints"] = CHECKPOINTS
+    if "timesteps apart" in method.needs:
+        needed["average_timesteps"] = False
+    if method.outputs == ("mean",):
+        needed["probes"] = 1
+    config = IndexConfig.from_dict(needed | knobs)
+    if not is_served_by(method, config):
+        raise MethodError(
+            f"method {name} is not computed from output {config.output}"
+            f" with {config.checkpoints} checkpoints"
+        )
+    return config

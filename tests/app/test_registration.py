@@ -12,6 +12,9 @@ from places import Places
 
 from app.database.engine import Database
 from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, weights_digest
+from attribution.index import manifest
+from attribution.index.config import IndexConfig
+from attribution.methods import METHODS
 
 
 def write_metadata(places: Places, *rows: dict[str, Any] | str) -> None:
@@ -141,7 +144,7 @@ def test_models_that_are_refused(http: TestClient, places: Places) -> None:
 def test_an_index_is_built_once(http: TestClient, places: Places, database: Database) -> None:
     register_dataset(http, places)
     register_model(http, places)
-    wanted = {"model": "tiny", "dataset": "pictures", "config": {"grid": 1}}
+    wanted = {"model": "tiny", "dataset": "pictures", "config": {"probes": 1}}
     made = http.post("/v1/indexes", json=wanted)
     assert (made.status_code, made.json()["state"]) == (202, "building")
     assert made.json()["progress"] == {"stage": "shards", "fraction": 0.0}
@@ -151,52 +154,50 @@ def test_an_index_is_built_once(http: TestClient, places: Places, database: Data
     assert polled.headers["Retry-After"]
     known = {"If-None-Match": polled.headers["ETag"]}
     assert http.get(made.headers["Location"], headers=known).status_code == 304
-    other = wanted | {"config": {"grid": 3}}
+    other = wanted | {"config": {"probes": 9}}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: http.post("/v1/indexes", json=other), range(8)))
     assert sorted(answer.status_code for answer in answers) == [200] * 7 + [202]
     assert len({answer.json()["id"] for answer in answers}) == 1
     activated = http.post(made.json()["urls"]["activate"])
     assert (activated.status_code, activated.json()["title"]) == (409, "The index is not ready")
-    for fault in ({"grid": 0}, {"colour": 1}, {"timesteps": "10"}, {"damping": -1}):
+    for fault in (
+        {"probes": 0},
+        {"probes": 3},
+        {"colour": 1},
+        {"timesteps": "10"},
+        {"damping": -1},
+    ):
         refused = http.post("/v1/indexes", json=wanted | {"config": fault})
         assert refused.status_code == 422
     assert http.post("/v1/indexes", json=wanted | {"model": "other"}).status_code == 404
 
 
-def test_the_api_reads_what_attribution_reads(tiny_model: Any, tiny_clip: Any) -> None:
-    """Two copies that keep torch out of the API: configuration and digests."""
-    from app.indexes.schemas import IndexConfigIn
-    from attribution.index import manifest
-    from attribution.index.config import ConfigError, IndexConfig
+def test_an_index_is_asked_for_by_method(http: TestClient, places: Places) -> None:
+    """The method says what is differentiated; knobs that contradict it are refused."""
+    register_dataset(http, places)
+    register_model(http, places)
+    wanted = {"model": "tiny", "dataset": "pictures", "method": "trak"}
+    made = http.post("/v1/indexes", json=wanted | {"config": {"timesteps": 2}}).json()
+    assert (made["config"]["output"], made["config"]["timesteps"]) == ("loss", 2)
+    assert "relative-influence" in made["methods"]
+    assert "das" not in made["methods"]
+    apart = http.post("/v1/indexes", json=wanted | {"method": "das-t"}).json()
+    assert apart["config"]["average_timesteps"] is False
+    assert apart["methods"] == ["das-t"]
+    for fault in ({"method": "guess"}, {"config": {"output": "regions"}}):
+        refused = http.post("/v1/indexes", json=wanted | fault)
+        assert refused.status_code == 422, refused.text
 
-    assert IndexConfigIn().model_dump() == IndexConfig().to_dict()
-    assert IndexConfigIn().digest() == IndexConfig().digest()
-    probes: dict[str, list[Any]] = {
-        "output": ["regions", "dct", "square", "other"],
-        "grid": [0, 1, 16, 17, "2"],
-        "timesteps": [0, 1, 1000, 1001],
-        "schedule": ["uniform", "cumulative", "other"],
-        "normalisation": ["none", "timestep", "elementwise", "other"],
-        "parameters": ["all", 3],
-        "projection_dim": [0, 1, 65_536, 65_537, True],
-        "damping": [0, -1, 1, 0.5, float("inf"), float("nan"), "1"],
-        "seed": [-1, 0, 2**31 - 1, 2**31],
-        "store": ["float16", "float32", "int8"],
-    }
-    assert probes.keys() == IndexConfig().to_dict().keys()
-    for field, values in probes.items():
-        for value in values:
-            assert accepts(IndexConfigIn, ValueError, field, value) == accepts(
-                IndexConfig, ConfigError, field, value
-            ), (field, value)
+
+def test_the_schema_lists_methods_and_knobs(http: TestClient) -> None:
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    build = schemas["IndexIn"]["properties"]
+    assert set(METHODS) == set(build["method"]["anyOf"][0]["enum"])
+    assert set(IndexConfig().to_dict()) == set(build["config"]["properties"])
+
+
+def test_digests_are_those_of_attribution(tiny_model: Any, tiny_clip: Any) -> None:
+    """One copy keeps torch out of the API."""
     for directory, pattern in ((tiny_model, PIPELINE_WEIGHTS), (tiny_clip, CLIP_WEIGHTS)):
         assert weights_digest(directory, pattern) == manifest.weights_digest(directory, pattern)
-
-
-def accepts(schema: Any, error: type[Exception], field: str, value: Any) -> bool:
-    try:
-        schema(**{field: value})
-    except error:
-        return False
-    return True

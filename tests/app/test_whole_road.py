@@ -78,13 +78,39 @@ def walk(http: httpx.Client, folder: Path, model: Path, clip: Path) -> None:
     }
     assert http.get(answer["urls"]["image"]).content.startswith(b"\x89PNG")
 
-    unserved = http.post(
+    unserved = http.post("/v1/attributions", json={"prompt": "disc", "method": "journey-trak"})
+    assert unserved.status_code == 409
+    assert unserved.json()["detail"].startswith("build one at /v1/indexes with method journey-trak")
+    compare(http, picture)
+
+
+def compare(http: httpx.Client, picture: bytes) -> None:
+    """Another method's index stands beside the active one, and answers when it is asked."""
+    wanted = {
+        "model": "tiny",
+        "dataset": "shapes",
+        "method": "journey-trak",
+        "config": {"timesteps": 2, "projection_dim": 64, "damping_rule": "auto"},
+    }
+    accepted = http.post("/v1/indexes", json=wanted)
+    index = follow(http, accepted.headers["Location"], "state", {"building"})
+    assert (index["state"], index["active"]) == ("ready", False), index["problem"]
+    question = {"prompt": "disc, bob", "seed": 3, "steps": 3, "method": "journey-trak"}
+    answer = http.post("/v1/attributions", json=question, headers={"Prefer": "wait=30"}).json()
+    assert answer["status"] == "succeeded", answer["problem"]
+    assert (answer["index"], answer["result"]["rests_on"]["method"]) == (
+        index["id"],
+        "journey-trak",
+    )
+    uploaded = http.post(
         "/v1/attributions",
-        json={"prompt": "disc", "steps": 2, "method": "d-trak"},
-        headers={"Prefer": "wait=30"},
-    ).json()
-    assert (unserved["status"], unserved["attempt"]) == ("failed", 1)
-    assert unserved["problem"]["status"] == 422
+        files={"image": ("ring.png", picture)},
+        data={"method": "journey-trak"},
+    )
+    assert (uploaded.status_code, uploaded.json()["title"]) == (
+        422,
+        "The method needs a picture that the model draws",
+    )
 
 
 def test_the_whole_road(

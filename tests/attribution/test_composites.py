@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from scipy.stats import rankdata
+from shared_kernel import products_with
 
 from attribution.denoisers import Denoiser
-from attribution.features import FeatureExtractor
+from attribution.features import Batch, GradientFeatures
 from attribution.image_folder import ImageFolder
 from attribution.index.config import IndexConfig
-from attribution.kernel import Kernel
 from attribution.methods.das import region_scores
 from demo.dataset import build
 from demo.paths import MODEL
@@ -27,14 +26,14 @@ def test_halves_name_their_sources(tmp_path: Path) -> None:
     build(tmp_path / "emoji")
     folder = ImageFolder(tmp_path / "emoji")
     chosen = np.random.default_rng(0).choice(len(folder), IMAGES, replace=False)
-    denoiser = Denoiser.load(MODEL)
-    extractor = FeatureExtractor(denoiser, IndexConfig(timesteps=5, projection_dim=3000))
+    config = IndexConfig(timesteps=5, projection_dim=3000)
+    extractor = GradientFeatures(Denoiser.load(MODEL), config)
 
     def features(
         images: list[Image.Image], keys: list[str], captions: list[str | None]
     ) -> np.ndarray:
-        x_0 = torch.stack([denoiser.encode(image) for image in images])
-        return extractor.extract(keys, x_0, denoiser.condition(captions)).gradients
+        batch = Batch(keys, images, captions, [None] * len(keys))
+        return extractor.extract(batch).gradients[:, 0].double().numpy()
 
     samples = [folder.samples[i] for i in chosen]
     images = [folder.image(int(i)) for i in chosen]
@@ -55,13 +54,11 @@ def test_halves_name_their_sources(tmp_path: Path) -> None:
         composites.append(joined)
     asked = features(composites, [f"pair/{i}" for i in range(PAIRS)], [None] * PAIRS)
 
-    n, m, k = phi.shape
-    flat = phi.reshape(-1, k)
-    kernel = Kernel.of_rows(lambda: [flat], n * m, k)
-    rows = kernel.precondition(flat, 0.03) / (1 - kernel.leverages(flat, 0.03))[:, None]
+    products, leverages = products_with(phi, asked, 0.03)
     own, other = [], []
-    for a, query in enumerate(asked):
-        scores = region_scores(np.einsum("nmk,mk->nm", rows.reshape(n, m, k), query), np.ones(n))
+    for a, product in enumerate(products):
+        effects = product / (1 - leverages)
+        scores = region_scores(effects[None, :, None], np.ones((len(phi), 1)))[0]
         left = rankdata(-scores[:, [0, 2]].sum(axis=1))
         right = rankdata(-scores[:, [1, 3]].sum(axis=1))
         own += [left[a], right[a + PAIRS]]

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.normalization import RMSNorm
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from attribution import projections
 from attribution.denoisers import Denoiser
 from attribution.gradients import GradientProjector, select_layers
+from attribution.index.config import ConfigError, ProjectionKind
 
 
 def reference(
@@ -45,6 +50,10 @@ def reference(
         groups = getattr(layer, "groups", 1)
         weight = gradients[f"{name}.weight"]
         batch = len(weight)
+        if weight.ndim == 2:  # normalisation: γ, then β
+            bias = gradients.get(f"{name}.bias", weight[:, :0])
+            rows.append(torch.cat([weight, bias], dim=1))
+            continue
         blocks = weight.reshape(batch, groups, weight.shape[1] // groups, -1)
         if f"{name}.bias" in gradients:
             bias = gradients[f"{name}.bias"].reshape(batch, groups, -1, 1)
@@ -127,7 +136,70 @@ def test_text_conditional_unet(tiny_model: Path, parameters: str) -> None:
     assert float(found.abs().max()) > 0
 
 
-def test_projected_inner_products_are_unbiased() -> None:
+class Normalisations(nn.Module):
+    """Every kind of normalisation, over channels and over features, with and without β."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.group = nn.GroupNorm(2, 4)
+        self.layer = nn.LayerNorm(4)
+        self.unbiased = nn.LayerNorm(4, bias=False)
+        self.rms = nn.RMSNorm(4)
+        self.diffusers_rms = RMSNorm(4, eps=1e-6)
+        self.plain = nn.LayerNorm(4, elementwise_affine=False)
+        self.mix = nn.Conv2d(4, 4, 1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.tanh(self.group(self.mix(x)))
+        tokens = x.flatten(2).transpose(1, 2)
+        for norm in (self.layer, self.unbiased, self.rms, self.diffusers_rms, self.plain):
+            tokens = torch.tanh(norm(tokens) + tokens)
+        return tokens.transpose(1, 2).reshape(x.shape)
+
+
+def test_normalisation_layers_exactly() -> None:
+    """Also where γ is zero, and the layer's output says nothing of its input."""
+    torch.manual_seed(0)
+    module = Normalisations()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_()
+        module.group.weight[0] = 0
+        module.rms.weight.zero_()
+    x, cotangent = torch.randn(5, 4, 3, 3), torch.randn(5, 4, 3, 3)
+    projector = GradientProjector(module, kind="identity")
+    assert set(projector.layers) == {
+        "group",
+        "layer",
+        "unbiased",
+        "rms",
+        "diffusers_rms",
+        "mix",
+    }
+    assert projector.parameters == projector.size == sum(p.numel() for p in module.parameters())
+    found = hooked(projector, (x,), cotangent)
+    expected = reference(module.double(), list(projector.layers), (x.double(),), cotangent.double())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_nothing(tiny_model: Path) -> None:
+    denoiser = Denoiser.load(tiny_model)
+    projector = GradientProjector(denoiser.network, projection_dim=300)
+    condition = denoiser.condition(["disc, ada"] * 2)
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([10, 500])
+
+    def rows() -> torch.Tensor:
+        with projector.recording():
+            return projector.project(denoiser.predict(x, t, condition), torch.ones(2, 3, 16, 16))
+
+    plain = rows()
+    denoiser.pipeline.unet.enable_gradient_checkpointing()
+    torch.testing.assert_close(rows(), plain)
+    assert denoiser.pipeline.unet.is_gradient_checkpointing
+
+
+@pytest.mark.parametrize("kind", ["two-sided", "gaussian", "rademacher"])
+def test_projected_inner_products_are_unbiased(kind: ProjectionKind) -> None:
     """Averaged over seeds, ⟨Pg, Pg'⟩ approaches ⟨g, g'⟩ within its standard error."""
     torch.manual_seed(0)
     module = Convolutions()
@@ -135,13 +207,44 @@ def test_projected_inner_products_are_unbiased() -> None:
     exact = hooked(GradientProjector(module, kind="identity"), (x,), cotangent)
     products = []
     for seed in range(400):
-        projector = GradientProjector(module, projection_dim=5 * 9, seed=seed)
+        projector = GradientProjector(module, kind=kind, projection_dim=45, seed=seed)
         assert projector.size < exact.shape[1]
         rows = hooked(projector, (x,), cotangent)
         products.append(rows @ rows.T)
     estimates = torch.stack(products)
     error = estimates.std(dim=0) / len(products) ** 0.5
     assert (((estimates.mean(dim=0) - exact @ exact.T) / error).abs() < 4).all()
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rademacher"])
+def test_dense_matrices_are_the_same_kept_or_drawn_anew(
+    kind: ProjectionKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    module = Convolutions()
+    x, cotangent = torch.randn(2, 2, 8, 8), torch.randn(2, 3, 4, 4)
+    monkeypatch.setattr(projections, "CHUNK_NUMBERS", 7 * 45)
+    kept = GradientProjector(module, kind=kind, projection_dim=45)
+    monkeypatch.setattr(projections, "KEPT_NUMBERS", 0)
+    drawn = GradientProjector(module, kind=kind, projection_dim=45)
+    found = hooked(drawn, (x,), cotangent)
+    assert torch.equal(found, hooked(kept, (x,), cotangent))
+    assert torch.equal(found, hooked(drawn, (x,), cotangent))
+
+
+def test_more_numbers_than_parameters_are_refused() -> None:
+    module = Convolutions()
+    p = sum(parameter.numel() for parameter in module.parameters())
+    with pytest.raises(ConfigError, match=f"larger than the {p} selected"):
+        GradientProjector(module, projection_dim=p + 1)
+    assert GradientProjector(module, kind="identity", projection_dim=p + 1).size == p
+
+
+@given(st.integers(500, 50_000), st.integers(1, 60), st.integers(0, 60))
+def test_sides_give_about_as_many_numbers_as_wanted(k: int, matrices: int, vectors: int) -> None:
+    side = projections.side_length(k, matrices, vectors)
+    sizes = [matrices * s**2 + vectors * s for s in (side - 1, side, side + 1)]
+    assert abs(sizes[1] - k) <= min(abs(sizes[0] - k), abs(sizes[2] - k)) + matrices
 
 
 def test_recording_leaves_the_module_as_it_was(tiny_model: Path) -> None:

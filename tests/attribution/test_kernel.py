@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attribution.kernel import Kernel
+from attribution.kernel import RELATIVE_DAMPINGS, Kernel
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**16))
 dampings = st.floats(1e-4, 10.0)
 
 
 def of(phi: np.ndarray, pieces: int = 3) -> Kernel:
-    return Kernel.of_rows(lambda: np.array_split(phi, pieces), *phi.shape)
+    return Kernel.of_rows(lambda: torch.from_numpy(phi).tensor_split(pieces), *phi.shape)
+
+
+def solve(kernel: Kernel, rows: np.ndarray, damping: float) -> np.ndarray:
+    return kernel.precondition(torch.from_numpy(rows), damping).numpy()
+
+
+def leverages(kernel: Kernel, rows: np.ndarray, *dampings: float) -> np.ndarray:
+    inside = kernel.inside(torch.from_numpy(rows))
+    return kernel.leverages(inside, torch.tensor(dampings, dtype=torch.float64)).numpy()
 
 
 @settings(deadline=None)
@@ -27,14 +37,15 @@ def test_preconditioning_is_the_damped_inverse(shape: tuple[int, int, int], damp
     assert lam == pytest.approx(damping * np.trace(phi.T @ phi) / k)
     inverse = np.linalg.inv(phi.T @ phi + lam * np.eye(k))
     queries = np.random.default_rng(seed + 1).normal(size=(4, k))
-    np.testing.assert_allclose(
-        kernel.precondition(queries, damping), queries @ inverse, atol=1e-7 / lam
+    np.testing.assert_allclose(solve(kernel, queries, lam), queries @ inverse, atol=1e-7 / lam)
+    h = leverages(kernel, phi, lam, 2 * lam)
+    np.testing.assert_allclose(h[0], np.einsum("ik,kl,il->i", phi, inverse, phi), atol=1e-8)
+    assert (h >= 0).all()
+    assert (h < 1).all()
+    assert (h[1] < h[0]).all()
+    assert h.sum(axis=1) == pytest.approx(
+        [kernel.degrees_of_freedom(lam), kernel.degrees_of_freedom(2 * lam)]
     )
-    leverages = kernel.leverages(phi, damping)
-    np.testing.assert_allclose(leverages, np.einsum("ik,kl,il->i", phi, inverse, phi), atol=1e-8)
-    assert (leverages >= 0).all()
-    assert (leverages < 1).all()
-    assert leverages.sum() == pytest.approx(kernel.degrees_of_freedom(damping))
 
 
 @settings(deadline=None)
@@ -44,9 +55,9 @@ def test_primal_and_dual_agree(seed: int, damping: float) -> None:
     phi = np.random.default_rng(seed).normal(size=(6, 9))
     dual, primal = of(phi), of(np.vstack([phi, np.zeros((20, 9))]))
     assert dual.vectors.shape == primal.vectors.shape == (9, 6)
-    np.testing.assert_allclose(dual.values, primal.values)
+    torch.testing.assert_close(dual.values, primal.values)
     np.testing.assert_allclose(
-        dual.precondition(phi, damping), primal.precondition(phi, damping), rtol=1e-6, atol=1e-9
+        solve(dual, phi, damping), solve(primal, phi, damping), rtol=1e-6, atol=1e-9
     )
 
 
@@ -57,13 +68,47 @@ def test_scale_of_the_features_changes_no_ranking(seed: int, damping: float, c: 
     rng = np.random.default_rng(seed)
     phi, query = rng.normal(size=(12, 7)), rng.normal(size=7)
     plain, scaled = of(phi), of(c * phi)
-    assert scaled.absolute(damping) == pytest.approx(c**2 * plain.absolute(damping))
+    lam = plain.absolute(damping)
+    assert scaled.absolute(damping) == pytest.approx(c**2 * lam)
     np.testing.assert_allclose(
-        scaled.precondition(c * phi, damping) @ (c * query),
-        plain.precondition(phi, damping) @ query,
+        solve(scaled, c * phi, c**2 * lam) @ (c * query),
+        solve(plain, phi, lam) @ query,
         rtol=1e-6,
         atol=1e-9,
     )
+
+
+@pytest.mark.parametrize(("rows", "k"), [(40, 12), (12, 40)])
+def test_chosen_damping_leaves_each_row_least_surprising(
+    rows: int, k: int, rng: np.random.Generator
+) -> None:
+    """Against the leave-one-out likelihood by brute force: n covariances for every λ."""
+    phi = rng.normal(size=(rows, k)) * np.linspace(3, 0.3, k)
+    kernel = of(phi)
+    surprises = []
+    for relative in RELATIVE_DAMPINGS:
+        lam, total = kernel.absolute(relative), 0.0
+        for i in range(rows):
+            others = np.delete(phi, i, axis=0)
+            covariance = (others.T @ others + lam * np.eye(k)) / (rows - 1)
+            total += np.linalg.slogdet(covariance)[1]
+            total += phi[i] @ np.linalg.solve(covariance, phi[i])
+        surprises.append(total)
+    blocks = torch.from_numpy(phi).tensor_split(4)
+    expected = kernel.absolute(RELATIVE_DAMPINGS[int(np.argmin(surprises))])
+    assert kernel.choose_damping(lambda: blocks) == pytest.approx(expected)
+
+
+def test_chosen_damping_is_the_noise_and_scales_with_the_features(
+    rng: np.random.Generator,
+) -> None:
+    """A few strong directions in white noise of variance s²: λ / N comes near to s²."""
+    n, k, s = 60, 100, 0.2
+    phi = 3 * rng.normal(size=(n, 4)) @ rng.normal(size=(4, k)) + s * rng.normal(size=(n, k))
+    chosen = of(phi).choose_damping(lambda: [torch.from_numpy(phi)])
+    assert n * s**2 / 4 < chosen < 4 * n * s**2
+    scaled = of(7 * phi).choose_damping(lambda: [torch.from_numpy(7 * phi)])
+    assert scaled == pytest.approx(49 * chosen)
 
 
 def test_features_without_content_are_an_error() -> None:

@@ -8,12 +8,11 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from scipy.stats import spearmanr
+from shared_kernel import products_with
 
 from attribution.denoisers import Condition, Denoiser
-from attribution.features import FeatureExtractor
+from attribution.features import Batch, GradientFeatures
 from attribution.index.config import IndexConfig
-from attribution.kernel import Kernel
-from attribution.methods.das import DasSigned
 
 KINDS, EACH, SIZE, STEPS = 6, 10, 8, 250
 
@@ -90,17 +89,19 @@ def test_signed_effects_follow_leave_ten_out_retraining() -> None:
         kept[kind * EACH : (kind + 1) * EACH] = False
         changes.append(mean_losses(train(images, kept), queries) - before)
 
-    extractor = FeatureExtractor(denoiser, IndexConfig(projection_dim=1500))
-    found = extractor.extract([f"train/{i}" for i in range(len(images))], images, Condition())
-    asked = extractor.extract([f"query/{i}" for i in range(len(queries))], queries, Condition())
-    n, m, k = found.gradients.shape
-    flat = found.gradients.reshape(-1, k)
-    kernel = Kernel.of_rows(lambda: [flat], n * m, k)
-    rows = kernel.precondition(flat, 0.03) / (1 - kernel.leverages(flat, 0.03))[:, None]
+    extractor = GradientFeatures(denoiser, IndexConfig(projection_dim=1500))
+
+    def features(kind: str, x_0: torch.Tensor) -> np.ndarray:
+        n = len(x_0)
+        batch = Batch([f"{kind}/{i}" for i in range(n)], [], [None] * n, [None] * n)
+        path = [(t, x_0) for t in extractor.timesteps]
+        return extractor.along(batch, path).gradients[:, 0].double().numpy()
+
+    phi, asked = features("train", images), features("query", queries)
+    products, leverages = products_with(phi, asked, 0.03)
     correlations = []
-    for query, actual in zip(asked.gradients, np.stack(changes, axis=1), strict=True):
-        effects = np.einsum("nmk,mk->nm", rows.reshape(n, m, k), query)
-        signed = DasSigned().score(effects, found.residuals.astype(np.float64))
+    for product, actual in zip(products, np.stack(changes, axis=1), strict=True):
+        signed = (product / (1 - leverages)).sum(axis=1)
         predicted = signed.reshape(KINDS, EACH).sum(axis=1)
         correlations.append(spearmanr(predicted, actual).statistic)
     print("mean Spearman over queries", np.mean(correlations))

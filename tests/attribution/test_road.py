@@ -10,13 +10,16 @@ import torch
 from PIL import Image
 
 from attribution.answers import compose_answer, ranking
-from attribution.attributor import Attribution, Attributor, query_key
+from attribution.attributor import Attribution, Attributor
 from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
+from attribution.features import Batch, GradientFeatures
 from attribution.image_folder import ImageFolder
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
+from attribution.index.manifest import IndexFormatError
 from attribution.index.search import Index
+from attribution.index.shards import query_key
 from attribution.methods import MethodError
 
 CONFIG = IndexConfig(timesteps=3, projection_dim=400)
@@ -26,7 +29,8 @@ def build(
     directory: Path, model: Path, clip: Path, data: Path, config: IndexConfig, **sizes: int
 ) -> Attributor:
     denoiser, embedder = Denoiser.load(model), ClipEmbedder(str(clip))
-    builder = IndexBuilder(directory, denoiser, ImageFolder(data), config, **sizes)
+    extractor = GradientFeatures(denoiser, config)
+    builder = IndexBuilder(directory, extractor, ImageFolder(data), **sizes)
     for shard in builder.shards:
         builder.extract(shard.number)
     builder.finalise(embedder)
@@ -55,27 +59,28 @@ def test_effects_equal_dense_algebra(
     attributor: Attributor, picture: Image.Image, asked: Attribution, tiny_folder: Path
 ) -> None:
     """What is stored in half precision and searched by FAISS is φᵀH⁻¹φ/(1-h) in float64 NumPy."""
-    denoiser, extractor = attributor.denoiser, attributor.extractor
-    folder = ImageFolder(tiny_folder)
+    extractor, folder = attributor.extractor, ImageFolder(tiny_folder)
     train = extractor.extract(
-        [sample.key for sample in folder.samples],
-        torch.stack([denoiser.encode(folder.image(i)) for i in range(len(folder))]),
-        denoiser.condition([sample.text for sample in folder.samples]),
+        Batch(
+            [sample.key for sample in folder.samples],
+            [folder.image(i) for i in range(len(folder))],
+            [sample.text for sample in folder.samples],
+            [None] * len(folder),
+        )
     )
-    query = extractor.extract(
-        [query_key(picture)], denoiser.encode(picture)[None], denoiser.condition(["disc, ada"])
-    ).gradients[0]
-    n, m, k = train.gradients.shape
-    phi = train.gradients.reshape(-1, k).astype(np.float64)
+    asking = Batch([query_key(picture)], [picture], ["disc, ada"], [None])
+    query = extractor.extract(asking).gradients[0, 0].numpy()
+    n, _, m, k = train.gradients.shape
+    phi = train.gradients.reshape(-1, k).double().numpy()
     K = phi @ phi.T  # the dual form: n·m < k here
     lam = CONFIG.damping * np.trace(K) / k
     solved = np.linalg.solve(K + lam * np.eye(n * m), phi)
     leverage = np.einsum("ik,ik->i", solved, phi)
     products = query @ solved.T / (1 - leverage)
     expected = np.stack([products[q].reshape(n, m)[:, q] for q in range(m)], axis=1)
-    assert attributor.index.manifest.damping == pytest.approx(lam, rel=1e-3)
+    assert attributor.index.manifest.dampings == pytest.approx([lam], rel=1e-3)
     np.testing.assert_allclose(asked.effects, expected, atol=5e-3 * np.abs(expected).max())
-    scores = ((expected * train.residuals[:, None]) ** 2).sum(axis=1)
+    scores = ((expected * train.residuals.numpy()) ** 2).sum(axis=1)
     np.testing.assert_allclose(asked.scores, scores, atol=5e-3 * scores.max())
 
 
@@ -138,7 +143,43 @@ def test_answer_adds_up(asked: Attribution, tiny_folder: Path) -> None:
 def test_method_that_the_index_does_not_hold_is_refused(
     attributor: Attributor, picture: Image.Image
 ) -> None:
-    with pytest.raises(MethodError, match="d-trak needs another index"):
-        attributor.attribute(picture, method="d-trak")
+    with pytest.raises(MethodError, match="dtrak needs another index"):
+        attributor.attribute(picture, method="dtrak")
     with pytest.raises(MethodError, match="unknown method"):
         attributor.attribute(picture, method="guess")
+
+
+def test_an_index_is_written_once_and_its_shards_go(
+    tmp_path: Path, tiny_model: Path, tiny_folder: Path
+) -> None:
+    extractor = GradientFeatures(Denoiser.load(tiny_model), CONFIG)
+    builder = IndexBuilder(tmp_path, extractor, ImageFolder(tiny_folder), shard_size=5)
+    with pytest.raises(ValueError, match=r"shards \[0, 1, 2\]"):
+        builder.finalise(None)
+    for shard in builder.shards:
+        builder.extract(shard.number)
+    manifest = builder.finalise(None)
+    assert not (tmp_path / "shards").exists()
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    builder.extract(0)
+    assert builder.finalise(None) == manifest
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+    index = Index(tmp_path, verify=True)
+    with pytest.raises(IndexFormatError, match="without CLIP"):
+        index.nearest(np.zeros(8, dtype=np.float32), 3)
+    with (tmp_path / "directions.bin").open("ab") as file:
+        file.truncate(100)
+    with pytest.raises(IndexFormatError, match="missing or damaged"):
+        Index(tmp_path)
+
+
+def test_an_index_without_kernel_says_so(
+    tmp_path: Path, tiny_model: Path, tiny_folder: Path
+) -> None:
+    extractor = GradientFeatures(Denoiser.load(tiny_model), CONFIG)
+    builder = IndexBuilder(tmp_path, extractor, ImageFolder(tiny_folder))
+    builder.extract(0)
+    builder.finalise(None, with_kernel=False)
+    with pytest.raises(IndexFormatError, match="holds no kernel"):
+        Index(tmp_path).precondition(torch.zeros(1, *extractor.shape))

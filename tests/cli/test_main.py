@@ -18,7 +18,16 @@ from attribution.index.config import IndexConfig
 from attribution.methods import METHODS
 from cli.main import app
 
-COMMANDS = ("serve", "migrate", "index", "attribute", "methods", "demo-data", "demo")
+COMMANDS = (
+    "serve",
+    "migrate",
+    "index",
+    "attribute",
+    "scores",
+    "methods",
+    "demo-data",
+    "demo",
+)
 
 
 def headwater(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,10 +72,15 @@ def test_every_command_has_help(command: str) -> None:
     assert shown.exit_code == 0
 
 
-def test_the_configuration_is_all_there() -> None:
-    command = typer.main.get_command(app).commands["index"]  # type: ignore[attr-defined]
-    options = {parameter.name for parameter in command.params}
-    assert {field.name for field in fields(IndexConfig)} <= options
+@pytest.mark.parametrize("command", ["index", "scores"])
+def test_the_configuration_is_all_there(command: str) -> None:
+    """Every knob has an option; the method das-t keeps timesteps apart, --damping says the rule."""
+    found = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+    options = {parameter.name for parameter in found.params}
+    assert {field.name for field in fields(IndexConfig)} <= options | {
+        "average_timesteps",
+        "damping_rule",
+    }
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -15,7 +15,8 @@ from app.database.tables import Dataset, IndexVersion, Job, Model
 from app.jobs.index_builds import finalise_after_last_shard, mark_ready
 from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
 from app.jobs.submission import submit
-from workers.execution import Outcome, UnusableInputError, run_job
+from attribution.errors import InputError
+from workers.execution import Outcome, run_job
 from workers.leases import Lease
 
 SHARDS = 4
@@ -83,7 +84,7 @@ def test_a_failed_shard_fails_the_build(
     service: Settings, database: Database, shards: list[str]
 ) -> None:
     def work(job: Job, lease: Lease) -> Outcome:
-        raise UnusableInputError("a broken picture")
+        raise InputError("a broken picture")
 
     run_job(database, service, shards[0], work)
     assert [job.status for job in jobs(database, INDEX_SHARD)].count("canceled") == SHARDS - 1
@@ -102,7 +103,7 @@ def test_shards_that_end_at_once_do_not_deadlock(
     def work(job: Job, lease: Lease) -> Outcome:
         together.wait()
         if job.request["shard"] % 2:
-            raise UnusableInputError("a broken picture")
+            raise InputError("a broken picture")
         return Outcome({}, lambda session: finalise_after_last_shard(session, service, "idx_1"))
 
     with ThreadPoolExecutor(SHARDS) as pool:

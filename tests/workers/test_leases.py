@@ -17,7 +17,8 @@ from app.jobs.cancellation import cancel
 from app.jobs.claims import Claim, LeaseLostError, claim, report_progress, succeed
 from app.jobs.kinds import ATTRIBUTION
 from app.jobs.submission import submit
-from workers.execution import Outcome, UnusableInputError, run_job
+from attribution.errors import InputError
+from workers.execution import Outcome, run_job
 from workers.leases import Lease
 from workers.reaper import reap
 
@@ -116,7 +117,7 @@ def test_input_that_cannot_work_is_not_tried_again(
     service: Settings, database: Database, job_id: str
 ) -> None:
     def work(job: Job, lease: Lease) -> Outcome:
-        raise UnusableInputError("the weights have changed")
+        raise InputError("the weights have changed")
 
     run_job(database, service, job_id, work)
     job = get(database, job_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from celery import shared_task
 from PIL import Image
@@ -20,7 +20,7 @@ from workers.leases import Lease
 from workers.process import database, settings
 
 if TYPE_CHECKING:
-    from attribution.denoisers import Denoiser
+    from attribution.denoisers import Denoiser, Drawing
 
 
 @shared_task(name=TASKS[ATTRIBUTION])  # type: ignore[untyped-decorator]  # celery is untyped
@@ -32,15 +32,12 @@ def attribute(job_id: str) -> None:
 def answer(job: tables.Job, lease: Lease) -> Outcome:
     """The JSON-ready answer to a job's question."""
     from attribution.answers import compose_answer
-    from attribution.methods import method_for
     from workers.model_cache import open_attributor
 
     lease.report("loading", 0.0)
     assert job.index_id is not None
     attributor = open_attributor(job.index_id)
     question = job.request
-    # Before a picture is drawn for a question that the index cannot answer.
-    method_for(question["method"], attributor.index.manifest.config)
     image = (
         Image.open(ImageStore(settings().home).path(job.image_digest))
         if job.image_digest
@@ -49,6 +46,7 @@ def answer(job: tables.Job, lease: Lease) -> Outcome:
     attribution = attributor.attribute(
         image,
         caption=question.get("prompt") or question.get("caption"),
+        drawing=drawing_of(question) if "prompt" in question else None,
         method=question["method"],
         candidates=question["candidates"],
         candidate_count=question["candidate_count"],
@@ -57,16 +55,25 @@ def answer(job: tables.Job, lease: Lease) -> Outcome:
     return Outcome(compose_answer(attribution, owners(job.index_id), question["top_k"]))
 
 
+def drawing_of(question: dict[str, Any]) -> Drawing:
+    """How a prompt's picture is drawn."""
+    from attribution.denoisers import Drawing
+
+    return Drawing(
+        question["seed"],
+        question["steps"],
+        question["guidance_scale"],
+        question["negative_prompt"],
+    )
+
+
 def draw(job: tables.Job, lease: Lease, denoiser: Denoiser) -> Image.Image:
     """Draw the picture of a prompt and show it with the job before it is attributed."""
     question = job.request
     image = denoiser.generate(
         question["prompt"],
-        question["seed"],
-        steps=question["steps"],
-        guidance_scale=question["guidance_scale"],
-        negative_prompt=question["negative_prompt"],
-        on_progress=lambda fraction: lease.report("drawing", fraction),
+        drawing_of(question),
+        on_step=lambda done, step: lease.report("drawing", done / question["steps"]),
     )
     png = io.BytesIO()
     image.save(png, "PNG")

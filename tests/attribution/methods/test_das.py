@@ -10,11 +10,14 @@ import torch
 from torch.func import functional_call, jacrev
 
 from attribution.denoisers import Denoiser
+from attribution.features import Batch, GradientFeatures
 from attribution.gradients import GradientProjector
+from attribution.image_folder import ImageFolder
+from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
-from attribution.kernel import Kernel
-from attribution.methods import METHODS, methods_of
-from attribution.methods.das import das_t, region_scores
+from attribution.index.search import Index
+from attribution.methods import METHODS, MethodError, config_for, methods_of
+from attribution.methods.das import das_t
 from attribution.outputs import LinearProbes, region_probes
 
 
@@ -35,46 +38,6 @@ def test_das_t_is_leave_one_out_ridge_retraining(D: int, rng: np.random.Generato
         ((J_gen.T @ (theta - ridge([j for j in everyone if j != i]))) ** 2).sum() for i in everyone
     ]
     np.testing.assert_allclose(das_t(J_gen, J, r, damping), retrained, atol=1e-8)
-
-
-def oracle(gen: np.ndarray, phi: np.ndarray, damping: float) -> np.ndarray:
-    """φ_q(gen)ᵀ H⁻¹ φ_q(i) / (1 - h_{i,q}) in float64, the joint kernel inverted outright."""
-    n, m, k = phi.shape
-    flat = phi.reshape(n * m, k)
-    K = flat.T @ flat
-    inverse = np.linalg.inv(K + damping * np.trace(K) / k * np.eye(k))
-    effects = np.empty((n, m))
-    for i in range(n):
-        for q in range(m):
-            h = phi[i, q] @ inverse @ phi[i, q]
-            effects[i, q] = gen[q] @ inverse @ phi[i, q] / (1 - h)
-    return effects
-
-
-def library(gen: np.ndarray, phi: np.ndarray, damping: float) -> np.ndarray:
-    n, m, k = phi.shape
-    flat = phi.reshape(n * m, k)
-    kernel = Kernel.of_rows(lambda: [flat], n * m, k)
-    rows = kernel.precondition(flat, damping) / (1 - kernel.leverages(flat, damping))[:, None]
-    return np.einsum("nmk,mk->nm", rows.reshape(n, m, k), gen)
-
-
-@pytest.mark.parametrize("method", ["das", "das-mean", "das-signed"])
-def test_family_against_float64_oracle(method: str, rng: np.random.Generator) -> None:
-    m = 1 if method == "das-mean" else 4
-    phi, gen, r = rng.normal(size=(9, m, 13)), rng.normal(size=(m, 13)), rng.uniform(0.2, 0.4, 9)
-    effects = oracle(gen, phi, 0.05)
-    expected = effects.sum(axis=1) if method == "das-signed" else ((effects.T * r) ** 2).sum(axis=0)
-    np.testing.assert_allclose(METHODS[method].score(library(gen, phi, 0.05), r), expected)
-
-
-def test_one_output_is_the_exact_form(rng: np.random.Generator) -> None:
-    """With m = D = 1 the product's score is Eq. 16 with the residual's own size."""
-    phi, gen, r = rng.normal(size=(9, 1, 6)), rng.normal(size=(1, 6)), rng.normal(size=9)
-    flat = phi[:, 0]
-    absolute = 0.1 * np.trace(flat.T @ flat) / 6
-    exact = das_t(gen.T, phi.transpose(0, 2, 1), r[:, None], absolute)
-    np.testing.assert_allclose(METHODS["das-mean"].score(library(gen, phi, 0.1), r), exact)
 
 
 def test_as_many_probes_as_pixels_give_the_exact_jacobian(tiny_ddpm: Path) -> None:
@@ -103,24 +66,73 @@ def test_as_many_probes_as_pixels_give_the_exact_jacobian(tiny_ddpm: Path) -> No
                 network, {**parameters, **chosen}, (x[b : b + 1], t[b])
             ).sample.flatten()
         )(selected)
-        exact = torch.cat(
-            [
-                torch.cat(
-                    [jacobian[f"{n}.weight"].flatten(2), jacobian[f"{n}.bias"][..., None]], dim=2
-                ).flatten(1)
-                for n in names
-            ],
-            dim=1,
-        )
+        parts = []
+        for name in names:
+            weight, bias = jacobian[f"{name}.weight"], jacobian[f"{name}.bias"]
+            if weight.ndim > 2:  # a matrix beside its bias, row by row; a normalisation is a vector
+                joined = torch.cat([weight.flatten(2), bias[..., None]], dim=2).flatten(1)
+            else:
+                joined = torch.cat([weight, bias], dim=1)
+            parts.append(joined)
+        exact = torch.cat(parts, dim=1)
         torch.testing.assert_close(rows[b], exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
 
-    features = rows.double().numpy()
-    effects = library(features[0], features[1:], 0.1)
-    np.testing.assert_allclose(effects, oracle(features[0], features[1:], 0.1), rtol=1e-5)
-    assert region_scores(effects, np.ones(2)).shape == (2, 64)
+
+def test_das_t_from_probes_is_the_exact_jacobian_form(
+    tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path
+) -> None:
+    """With every pixel a probe, an index with timesteps apart scores by Eq. 16 at each of them."""
+    folder = ImageFolder(tiny_folder)
+    config = config_for(
+        "das-t",
+        probes=64,
+        timesteps=2,
+        projection="identity",
+        parameters="conv_out",
+        store="float32",
+        damping=0.5,
+    )
+    extractor = GradientFeatures(Denoiser.load(tiny_ddpm), config)
+    builder = IndexBuilder(tmp_path, extractor, folder)
+    builder.extract(0)
+    builder.finalise(None)
+    index, method = Index(tmp_path), METHODS["das-t"]
+    samples = folder.samples
+    asking = Batch(["query"], [folder.image(3)], [None], [None])
+    gen = extractor.extract(asking).gradients
+    facts = index.facts(slice(None))
+    products = index.products(index.precondition(gen), all_pairs=True)
+    found = method.score(method.effects(products, facts, gen.norm(dim=-1).numpy()), facts)[0]
+
+    train = extractor.extract(
+        Batch(
+            [sample.key for sample in samples],
+            [folder.image(i) for i in range(len(folder))],
+            [None] * len(folder),
+            [None] * len(folder),
+        )
+    )
+    per_timestep = []
+    for group, damping in enumerate(index.manifest.dampings):
+        J = train.gradients[:, group].double().numpy().transpose(0, 2, 1)
+        r = train.probed_residuals[:, group].double().numpy()
+        per_timestep.append(das_t(gen[0, group].double().numpy().T, J, r, damping))
+    np.testing.assert_allclose(found, np.mean(per_timestep, axis=0), rtol=2e-2)
 
 
 def test_each_index_answers_its_own_methods() -> None:
-    assert methods_of(IndexConfig()) == ["das", "das-signed"]
-    assert methods_of(IndexConfig(grid=1)) == ["das-signed", "das-mean"]
-    assert methods_of(IndexConfig(output="square")) == ["d-trak"]
+    assert methods_of(IndexConfig()) == ["das", "das-signed", "das-frobenius"]
+    assert methods_of(IndexConfig(probes=1)) == ["das-signed", "das-mean", "dtrak-mean"]
+    assert methods_of(IndexConfig(output="square")) == ["dtrak"]
+    assert methods_of(config_for("das-t")) == ["das-t"]
+    loss = ["trak", "relative-influence", "renormalised-influence", "journey-trak"]
+    assert set(loss) < set(methods_of(config_for("trak")))
+    assert "tracin" not in methods_of(config_for("trak"))
+    assert {"tracin", "gas"} < set(methods_of(config_for("gas")))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_served_by_its_own_configuration(method: str) -> None:
+    assert method in methods_of(config_for(method))
+    with pytest.raises(MethodError):
+        config_for(method, output="l1" if METHODS[method].outputs != ("l1",) else "loss")

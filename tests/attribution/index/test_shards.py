@@ -1,0 +1,105 @@
+"""Features on disk: of any size, only of this run, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from attribution.denoisers import Denoiser
+from attribution.features import Features, GradientFeatures, PixelFeatures
+from attribution.image_folder import ImageFolder
+from attribution.index.config import IndexConfig
+from attribution.index.shards import FeatureShards, ShardRows, plan_shards
+
+
+@pytest.mark.parametrize(("store", "error"), [
+    (torch.float16, 1e-3),
+    (torch.bfloat16, 8e-3),
+    (torch.float32, 1e-6),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+def test_gradients_of_any_size_survive(store: torch.dtype, error: float, size: float) -> None:
+    torch.manual_seed(0)
+    true = size * torch.randn(3, 2, 4, 500)
+    rows = ShardRows.of_features(Features(true, torch.ones(3, 2), torch.ones(3, 2, 4)), store)
+    kept = rows.directions.float() * (rows.lengths / 500**0.5)[..., None]
+    assert rows.directions.dtype == store
+    assert ((kept - true).norm(dim=-1) < error * true.norm(dim=-1)).all()
+    torch.testing.assert_close(kept.norm(dim=-1), true.norm(dim=-1), rtol=1e-5, atol=0)
+
+
+def test_a_sample_without_gradient_stays_zero() -> None:
+    features = Features(torch.zeros(1, 1, 1, 8), torch.zeros(1, 1), torch.zeros(1, 1, 1))
+    rows = ShardRows.of_features(features, torch.float16)
+    assert not rows.directions.any()
+    assert torch.isfinite(rows.lengths).all()
+
+
+@pytest.fixture
+def shards(tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path) -> FeatureShards:
+    extractor = PixelFeatures(Denoiser.load(tiny_ddpm), IndexConfig(output="pixels"))
+    return FeatureShards(tmp_path, extractor, ImageFolder(tiny_folder), shard_size=5)
+
+
+def test_a_shard_is_read_as_it_was_computed(shards: FeatureShards) -> None:
+    shards.extract(1)
+    pixels = shards.extractor.denoiser.encode(shards.folder.image(6)).flatten()  # type: ignore[attr-defined]
+    found = shards.read_group(shards.shards[1], 0)
+    assert found.shape == (5, 1, 64)
+    torch.testing.assert_close(found[1, 0], pixels, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_written_is_not_done_again(shards: FeatureShards) -> None:
+    shards.extract(0)
+    file = shards.directory / shards.shards[0].file_name
+    written = file.stat().st_mtime_ns
+    told: list[float] = []
+    shards.extract(0, told.append)
+    assert (file.stat().st_mtime_ns, told) == (written, [1.0])
+
+
+def test_half_a_file_and_another_runs_file_are_done_again(
+    shards: FeatureShards, tiny_ddpm: Path
+) -> None:
+    file = shards.directory / shards.shards[0].file_name
+    shards.extract(0)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert not shards.is_written(shards.shards[0])
+    shards.extract(0)
+    assert file.read_bytes() == whole
+
+    config = IndexConfig(output="pixels", seed=1)
+    extractor = PixelFeatures(Denoiser.load(tiny_ddpm), config)
+    others = FeatureShards(shards.directory, extractor, shards.folder, shard_size=5)
+    assert not others.is_written(others.shards[0])
+
+
+def test_another_model_is_another_run(
+    tmp_path: Path, tiny_ddpm: Path, trained_ddpm: Path, tiny_folder: Path
+) -> None:
+    """The finished weights are equal; a checkpoint's are not."""
+    config = IndexConfig(output="loss", timesteps=1, projection_dim=300, checkpoints=2)
+    folder = ImageFolder(tiny_folder)
+
+    def identity(model: Path) -> str:
+        return FeatureShards(
+            tmp_path, GradientFeatures(Denoiser.load(model), config), folder
+        ).identity
+
+    before = identity(trained_ddpm)
+    weights = trained_ddpm / "checkpoint-20" / "unet" / "diffusion_pytorch_model.safetensors"
+    kept = weights.read_bytes()
+    save_file({name: 2 * p for name, p in load_file(weights).items()}, weights)
+    assert identity(trained_ddpm) != before
+    weights.write_bytes(kept)
+    assert identity(trained_ddpm) == before
+
+
+def test_plans() -> None:
+    assert [(s.start, s.stop) for s in plan_shards(7, 3)] == [(0, 3), (3, 6), (6, 7)]
+    with pytest.raises(ValueError, match="cannot cut"):
+        plan_shards(0, 3)

@@ -1,0 +1,204 @@
+"""Reference test 4: every method against plain float64 NumPy, on shared features, through an index.
+
+The features are random; the road is the real one: shards, kernel, index on disk, products, scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from attribution.features import Batch, Features, Progress
+from attribution.image_folder import ImageFolder
+from attribution.index.build import IndexBuilder
+from attribution.index.config import IndexConfig
+from attribution.index.search import Index
+from attribution.methods import METHODS, config_for
+
+N, Q, K = 12, 3, 20
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Features of all images ``(n, G, m, k)``, residuals, the absolute λ of each group."""
+
+    phi: np.ndarray
+    gen: np.ndarray
+    r: np.ndarray
+    probed: np.ndarray
+    dampings: list[float]
+
+    def inverse(self, group: int) -> np.ndarray:
+        """(K + λI)⁻¹ of the joint kernel, inverted outright."""
+        rows = self.phi[:, group].reshape(-1, self.phi.shape[-1])
+        return np.linalg.inv(rows.T @ rows + self.dampings[group] * np.eye(rows.shape[1]))
+
+
+class GivenFeatures:
+    """An extractor whose features are given, by key."""
+
+    identity = "given"
+
+    def __init__(self, config: IndexConfig, features: dict[str, Features]) -> None:
+        self.config, self.features = config, features
+        self.shape = next(iter(features.values())).gradients.shape
+
+    def extract(self, batch: Batch, on_progress: Progress | None = None) -> Features:
+        found = [self.features[key] for key in batch.keys]
+        return Features(
+            torch.stack([f.gradients for f in found]),
+            torch.stack([f.residuals for f in found]),
+            torch.stack([f.probed_residuals for f in found]),
+        )
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def dot(s: Shared, q: int, i: int) -> float:
+    return float(s.gen[q, 0, 0] @ s.phi[i, 0, 0])
+
+
+def mean_dot(s: Shared, q: int, i: int) -> float:
+    return float(np.mean([s.gen[q, c, 0] @ s.phi[i, c, 0] for c in range(s.phi.shape[1])]))
+
+
+def mean_cosine(s: Shared, q: int, i: int) -> float:
+    return float(np.mean([cosine(s.gen[q, c, 0], s.phi[i, c, 0]) for c in range(s.phi.shape[1])]))
+
+
+def trak(s: Shared, q: int, i: int) -> float:
+    return float(s.gen[q, 0, 0] @ s.inverse(0) @ s.phi[i, 0, 0])
+
+
+def relative(s: Shared, q: int, i: int) -> float:
+    return trak(s, q, i) / float(np.linalg.norm(s.inverse(0) @ s.phi[i, 0, 0]))
+
+
+def renormalised(s: Shared, q: int, i: int) -> float:
+    return trak(s, q, i) / float(np.linalg.norm(s.phi[i, 0, 0]))
+
+
+def effect(s: Shared, q: int, i: int, gen_output: int, output: int) -> float:
+    H_inv, phi = s.inverse(0), s.phi[i, 0, output]
+    return float(s.gen[q, 0, gen_output] @ H_inv @ phi / (1 - phi @ H_inv @ phi))
+
+
+def das(s: Shared, q: int, i: int) -> float:
+    return sum((effect(s, q, i, p, p) * s.r[i, 0]) ** 2 for p in range(s.phi.shape[2]))
+
+
+def das_signed(s: Shared, q: int, i: int) -> float:
+    return sum(effect(s, q, i, p, p) for p in range(s.phi.shape[2]))
+
+
+def das_frobenius(s: Shared, q: int, i: int) -> float:
+    m = s.phi.shape[2]
+    return sum((effect(s, q, i, p, o) * s.r[i, 0]) ** 2 for p in range(m) for o in range(m))
+
+
+def das_t(s: Shared, q: int, i: int) -> float:
+    scores = []
+    for t in range(s.phi.shape[1]):
+        H_inv, J, J_gen = s.inverse(t), s.phi[i, t].T, s.gen[q, t].T
+        corrected = np.linalg.inv(np.eye(J.shape[1]) - J.T @ H_inv @ J) @ s.probed[i, t]
+        scores.append(np.sum((J_gen.T @ H_inv @ J @ corrected) ** 2))
+    return float(np.mean(scores))
+
+
+ORACLES: dict[str, Callable[[Shared, int, int], float]] = {
+    "das": das,
+    "das-mean": das,
+    "das-signed": das_signed,
+    "das-frobenius": das_frobenius,
+    "das-t": das_t,
+    "dtrak": trak,
+    "dtrak-mean": trak,
+    "dtrak-l1": trak,
+    "dtrak-l2": trak,
+    "dtrak-linf": trak,
+    "trak": trak,
+    "relative-influence": relative,
+    "renormalised-influence": renormalised,
+    "journey-trak": trak,
+    "tracin": mean_dot,
+    "gas": mean_cosine,
+    "gradient": dot,
+    "gradient-cosine": mean_cosine,
+    "clip": dot,
+    "clip-cosine": mean_cosine,
+    "raw-pixel": dot,
+    "raw-pixel-cosine": mean_cosine,
+}
+
+
+def test_every_method_has_an_oracle() -> None:
+    assert ORACLES.keys() == METHODS.keys()
+
+
+def build(
+    directory: Path, folder: ImageFolder, config: IndexConfig, k: int, scale: float
+) -> tuple[Index, Shared]:
+    """An index of random features, and the same features in float64."""
+    apart = 1 if config.average_timesteps else config.timesteps
+    rng, shape = np.random.default_rng(k), (config.checkpoints * apart, config.probes, k)
+    phi = (scale * rng.normal(size=(N, *shape))).astype(np.float32)
+    r = rng.uniform(0.2, 0.4, size=(N, shape[0])).astype(np.float32)
+    probed = rng.normal(size=(N, *shape[:2])).astype(np.float32)
+    given = {
+        sample.key: Features(*(torch.from_numpy(part[i]) for part in (phi, r, probed)))
+        for i, sample in enumerate(folder.samples)
+    }
+    builder = IndexBuilder(directory, GivenFeatures(config, given), folder, shard_size=5)
+    for shard in builder.shards:
+        builder.extract(shard.number)
+    manifest = builder.finalise(None)
+    gen = (scale * rng.normal(size=(Q, *shape))).astype(np.float32)
+    wide = [part.astype(np.float64) for part in (phi, gen, r, probed)]
+    return Index(directory, verify=True), Shared(*wide, manifest.dampings)
+
+
+@pytest.mark.parametrize("k", [K, 200])  # less and more than N·m: primal and dual
+@pytest.mark.parametrize("name", METHODS)
+def test_scores_are_the_oracles(tmp_path: Path, tiny_folder: Path, name: str, k: int) -> None:
+    method, folder = METHODS[name], ImageFolder(tiny_folder)
+    config = config_for(name, timesteps=2, damping=0.3, store="float32")
+    index, shared = build(tmp_path, folder, config, k, scale=1e-6)
+    gen = torch.from_numpy(shared.gen).float()
+    side = index.precondition(gen) if method.uses_kernel else gen
+    facts = index.facts(slice(None))
+    lengths = gen.double().norm(dim=-1).numpy()
+    products = index.products(side, all_pairs=method.all_pairs)
+    scores = method.score(method.effects(products, facts, lengths), facts)
+
+    expected = np.array([[ORACLES[name](shared, q, i) for i in range(N)] for q in range(Q)])
+    np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert method.signed or (scores >= 0).all()
+
+    some = np.array([1, 4, 11])
+    facts, products = index.facts(some), index.products(side, some, all_pairs=method.all_pairs)
+    among = method.score(method.effects(products, facts, lengths), facts)
+    np.testing.assert_allclose(among, scores[:, some], rtol=1e-5)
+
+
+def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder: Path) -> None:
+    folder = ImageFolder(tiny_folder)
+    found = {}
+    for rule, damping in (("relative", 0.3), ("absolute", 7.0), ("auto", 0.3)):
+        config = config_for("trak", damping_rule=rule, damping=damping, store="float32")
+        index, shared = build(tmp_path / rule, folder, config, K, scale=1.0)
+        (found[rule],) = index.manifest.dampings
+    trace = float((shared.phi**2).sum())
+    assert found["relative"] == pytest.approx(0.3 * trace / K)
+    assert found["absolute"] == 7.0
+    assert found["auto"] not in (found["relative"], 7.0)
+    assert json.loads((tmp_path / "auto" / "manifest.json").read_text())["dampings"] == [
+        found["auto"]
+    ]
