@@ -145,36 +145,43 @@ class IndexBuilder:
 
     def _write_directions(self) -> dict[str, torch.Tensor]:
         """Join the shards' directions into one file; return the small facts of all rows."""
-        facts: dict[str, list[torch.Tensor]] = {}
+        n, (groups, m, _) = len(self.folder), self.extractor.shape
+        facts = {
+            "lengths": torch.empty(n, groups, m),
+            "residuals": torch.empty(n, groups),
+            "probed_residuals": torch.empty(n, groups, m),
+        }
         temporary = self.directory / f".{DIRECTIONS}.tmp"
         with temporary.open("wb") as file:
             for shard in self.shards:
                 rows = self.rows.read(shard)
                 rows.directions.view(torch.uint8).numpy().tofile(file)
-                for name in ("lengths", "residuals", "probed_residuals"):
-                    facts.setdefault(name, []).append(getattr(rows, name).clone())
+                for name, fact in facts.items():
+                    fact[shard.start : shard.stop] = getattr(rows, name)
         temporary.replace(self.directory / DIRECTIONS)
-        return {name: torch.cat(parts) for name, parts in facts.items()}
+        return facts
 
     def _kernel_facts(
         self, kernels: list[Kernel], dampings: list[float]
     ) -> dict[str, torch.Tensor]:
         """Leverages, ‖H⁻¹φ‖ and, where timesteps are apart, the hat matrices of every row."""
-        m = self.extractor.shape[1]
-        found: dict[str, list[torch.Tensor]] = {"leverages": [], "solved_lengths": [], "hats": []}
+        groups, m, _ = self.extractor.shape
+        n = len(self.folder)
+        # Filled in place: small tensors kept from every block would scatter over the heap.
+        facts = {name: torch.empty(n, groups, m) for name in ("leverages", "solved_lengths")}
+        if not self.config.average_timesteps:
+            facts["hats"] = torch.empty(n, groups, m, m)
         for group, (kernel, damping) in enumerate(zip(kernels, dampings, strict=True)):
             weights = 1 / (kernel.values + damping)
-            parts: dict[str, list[torch.Tensor]] = {name: [] for name in found}
-            for block in self._blocks(group):
-                inside = kernel.inside(block).reshape(len(block) // m, m, -1)
-                parts["leverages"].append((inside**2 @ weights).float())
-                parts["solved_lengths"].append((inside * weights).norm(dim=2).float())
-                if not self.config.average_timesteps:
-                    parts["hats"].append(((inside * weights) @ inside.transpose(1, 2)).float())
-            for name, tensors in parts.items():
-                if tensors:
-                    found[name].append(torch.cat(tensors))
-        return {name: torch.stack(parts, dim=1) for name, parts in found.items() if parts}
+            for shard, block in zip(self.shards, self._blocks(group), strict=True):
+                inside = kernel.inside(block).reshape(len(shard), m, -1)
+                rows = slice(shard.start, shard.stop)
+                facts["leverages"][rows, group] = (inside**2 @ weights).float()
+                facts["solved_lengths"][rows, group] = (inside * weights).norm(dim=2).float()
+                if "hats" in facts:
+                    hats = (inside * weights) @ inside.transpose(1, 2)
+                    facts["hats"][rows, group] = hats.float()
+        return facts
 
     def _write_clip(self, clip: ClipEmbedder) -> None:
         index = faiss.IndexFlatIP(clip.dimension)

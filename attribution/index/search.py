@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import faiss
@@ -19,8 +19,8 @@ from attribution.methods.method import TrainingRows
 
 Array = NDArray[np.float64]
 
-# Numbers of a block that is widened to float32 at a time: it stays in a core's cache.
-BLOCK_NUMBERS = 2**18
+# Numbers that are widened to float32 at a time: 2 MB stay in the cores' caches.
+BLOCK_NUMBERS = 2**19
 
 
 class Index:
@@ -91,35 +91,36 @@ class Index:
         query's q with the training image's q'.
         """
         number, groups, m, k = queries.shape
-        chosen = self._directions[rows] if isinstance(rows, slice) else None
-        wanted = torch.from_numpy(rows) if not isinstance(rows, slice) else None
-        count = len(chosen) if chosen is not None else len(rows)  # type: ignore[arg-type]
-        found = torch.empty((groups * m, count, number * (m if all_pairs else 1)))
-        # Column j of a block meets these columns: the same output, or all of the same group.
-        sides = [
-            queries[:, j // m].flatten(0, 1).T.contiguous()
-            if all_pairs
-            else queries[:, j // m, j % m].T.contiguous()
-            for j in range(groups * m)
-        ]
-        height = max(1, BLOCK_NUMBERS // (groups * m * k))
-        widened = torch.empty((height, groups * m, k))
+        # What a row's parts meet: each output its own, or all of one group's outputs.
+        parts, columns = (groups, number * m) if all_pairs else (groups * m, number)
+        sides = queries.permute(1, 3, 0, 2) if all_pairs else queries.permute(1, 2, 3, 0)
+        sides = sides.reshape(parts, k, columns).contiguous()
+        count = len(range(*rows.indices(len(self)))) if isinstance(rows, slice) else len(rows)
+        each = groups * m // parts  # of a row's vectors that meet the same side
+        found = torch.empty((parts, count * each, columns))
+        for start, block in self._widened(rows, count):
+            by_part = block.reshape(len(block), parts, each, k).transpose(0, 1)
+            where = slice(start * each, (start + len(block)) * each)
+            torch.bmm(by_part.reshape(parts, -1, k), sides, out=found[:, where])
+        scales = self._facts["lengths"][rows].double() / k**0.5  # (b, G, m)
+        if all_pairs:
+            products = found.reshape(groups, count, m, number, m).permute(3, 1, 0, 4, 2).double()
+            return np.asarray((products * scales[..., None, :]).numpy())
+        products = found.reshape(groups, m, count, number).permute(3, 2, 0, 1).double()
+        return np.asarray((products * scales).numpy())
+
+    def _widened(
+        self, rows: slice | NDArray[np.int64], count: int
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """The directions of some rows in float32, in blocks, with where each block begins."""
+        chosen = self._directions[rows] if isinstance(rows, slice) else self._directions
+        picked = None if isinstance(rows, slice) else torch.from_numpy(rows)
+        height = max(1, min(count, BLOCK_NUMBERS // chosen[0].numel()))
+        widened = torch.empty((height, *chosen.shape[1:]))
         for start in range(0, count, height):
             stop = min(start + height, count)
-            block = widened[: stop - start]
-            if chosen is not None:
-                block.copy_(chosen[start:stop])
-            else:
-                assert wanted is not None
-                block.copy_(self._directions[wanted[start:stop]])
-            for j, side in enumerate(sides):
-                torch.mm(block[:, j], side, out=found[j, start:stop])
-        scales = self._facts["lengths"][rows].flatten(1).T.double() / k**0.5  # (G·m, b)
-        products = found.double() * scales[..., None]
-        if all_pairs:
-            products = products.reshape(groups, m, count, number, m)
-            return np.asarray(products.permute(3, 2, 0, 4, 1).numpy())
-        return np.asarray(products.reshape(groups, m, count, number).permute(3, 2, 0, 1).numpy())
+            block = chosen[start:stop] if picked is None else chosen[picked[start:stop]]
+            yield start, widened[: stop - start].copy_(block)
 
     def clip_similarities(
         self, embedding: NDArray[np.float32], rows: NDArray[np.int64]
