@@ -32,6 +32,7 @@ lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy benchmarks/*.py
 
 clean:  ## Remove .venv and what the demo has built
 	rm -rf $(VENV) demo/data demo/var demo/out

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import draw_thing
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -147,8 +146,9 @@ def test_interrupted_and_resumed_is_the_same_file(
     data = tmp_path / "many"
     shutil.copytree(tiny_folder, data)
     (data / "metadata.jsonl").unlink()
+    disc = Image.open(data / "ada" / "disc.png")
     for size in range(17, 25):
-        draw_thing("disc", "ada", size).save(data / f"{size}.png")
+        disc.resize((size, size)).save(data / f"{size}.png")
     out, whole = tmp_path / "resumed.npz", tmp_path / "whole.npz"
     arguments = ("--data", data, "--queries", drawn, "--model", trained_ddpm, "--method", "das")
     small = ("--timesteps", 50, "--projection-dim", 200, "--threads", 1)
