@@ -2,10 +2,10 @@
 
 *Plain passes*: one forward pass and m backward passes of the same batch, with the weights'
 gradients, as training has them.  *The usual pipeline*: ``torch.func.vmap(grad)`` for per-sample
-gradients, then a Gaussian projection of all p parameters by traker's CPU projector, which draws its
-p × k matrix anew for every batch.  That projection is linear in k: it is measured on two blocks of
-columns and multiplied; the row says so.  Larger batches share the drawing among more images: the row
-also says what would be left if it cost nothing.  One timestep, so a pass of an image is what is counted.
+gradients, then a Gaussian projection of all p parameters by traker's CPU projector, which draws
+its p × k matrix anew for every batch.  That projection is linear in k: it is measured on two blocks
+of columns and multiplied; the row says so.  Larger batches share the drawing among more images: the
+row also says what would be left if it cost nothing.  What is counted is one timestep of one image.
 
     pip install -e '.[benchmarks]'; python benchmarks/features.py
 """
