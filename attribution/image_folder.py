@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from attribution.index.manifest import file_digest
 from attribution.metadata import ImageFolderError, read_folder
 
 
@@ -18,16 +20,21 @@ class ImageFolder:
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
         self.samples = read_folder(self.root)
+        self.content = ""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def drop_broken(self, on_progress: Callable[[float], None] | None = None) -> list[str]:
-        """Decode every image, leave out those that cannot be, and say which and why."""
-        faults, whole = [], []
+        """Decode every image, leave out those that cannot be, and say which and why.
+
+        Afterwards ``content`` names the bytes of those that are left.
+        """
+        faults, whole, content = [], [], hashlib.sha256()
         for number, sample in enumerate(self.samples, start=1):
             try:
                 read_image(self.root / sample.key)
+                content.update(file_digest(self.root / sample.key).encode())
                 whole.append(sample)
             except ImageFolderError as error:
                 faults.append(str(error))
@@ -35,7 +42,7 @@ class ImageFolder:
                 on_progress(number / len(self.samples))
         if not whole:
             raise ImageFolderError(f"{self.root} holds no readable image: {faults[0]}")
-        self.samples = whole
+        self.samples, self.content = whole, content.hexdigest()
         return faults
 
     def image(self, i: int) -> Image.Image:

@@ -24,7 +24,7 @@ class Kernel:
     """Eigenpairs of Φᵀ Φ for Φ ``(N, k)``.
 
     ``vectors`` ``(k, r)`` are orthonormal directions in feature space, ``values`` ``(r,)`` their
-    eigenvalues, descending and positive.  Off their span Φᵀ Φ is zero.
+    eigenvalues, ascending and positive.  Off their span Φᵀ Φ is zero.
     """
 
     vectors: torch.Tensor
@@ -48,17 +48,16 @@ class Kernel:
                 wide = block.double()
                 gram.addmm_(wide.T, wide)
             values, vectors = torch.linalg.eigh(gram)
-            kept = _significant(values)
-            return cls(vectors[:, kept].flip(1), values[kept].flip(0))
+            first = _first_significant(values)
+            return cls(vectors[:, first:], values[first:])
         phi = torch.empty((rows, dimension), dtype=torch.float64)
         start = 0
         for block in blocks():
             phi[start : start + len(block)] = block
             start += len(block)
         values, left = torch.linalg.eigh(phi @ phi.T)
-        kept = _significant(values)
-        values, left = values[kept].flip(0), left[:, kept].flip(1)
-        return cls(phi.T @ (left / values.sqrt()), values)
+        first = _first_significant(values)
+        return cls(phi.T @ (left[:, first:] / values[first:].sqrt()), values[first:])
 
     def absolute(self, relative: float) -> float:
         """λ for a damping stated relative to the mean eigenvalue, trace / k."""
@@ -108,11 +107,12 @@ class Kernel:
         return float(dampings[int(surprise.argmin())])
 
 
-def _significant(values: torch.Tensor) -> torch.Tensor:
-    """Which ascending eigenvalues stand above rounding."""
+def _first_significant(values: torch.Tensor) -> int:
+    """Where ascending eigenvalues begin to stand above rounding."""
     if not len(values) or float(values[-1]) <= 0:
         raise KernelError("every feature is zero: the model's output depends on no selected layer")
-    return values > values[-1] * len(values) * torch.finfo(torch.float64).eps
+    rounding = values[-1] * len(values) * torch.finfo(torch.float64).eps
+    return int((values <= rounding).sum())
 
 
 class KernelError(InputError):

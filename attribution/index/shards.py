@@ -88,7 +88,7 @@ class FeatureShards:
         self.batch_size, self.queries = batch_size, queries
         self.shards = plan_shards(len(folder), shard_size)
         self.store: torch.dtype = getattr(torch, extractor.config.store)
-        facts = [extractor.config.to_dict(), extractor.identity, queries]
+        facts = [extractor.config.to_dict(), extractor.identity, queries, folder.content]
         facts += [vars(sample) for sample in folder.samples]
         self.identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 

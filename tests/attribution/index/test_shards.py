@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,25 @@ def test_another_model_is_another_run(
     assert identity(trained_ddpm) != before
     weights.write_bytes(kept)
     assert identity(trained_ddpm) == before
+
+
+def test_another_picture_under_the_same_name_is_another_run(
+    tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path
+) -> None:
+    """Where the images were checked first, as ``headwater scores`` does."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_folder, data)
+    extractor = PixelFeatures(Denoiser.load(tiny_ddpm), IndexConfig(output="pixels"))
+
+    def identity() -> str:
+        folder = ImageFolder(data)
+        assert folder.drop_broken() == []
+        return FeatureShards(tmp_path, extractor, folder).identity
+
+    before = identity()
+    assert identity() == before
+    (data / "ada" / "disc.png").write_bytes((data / "bob" / "disc.png").read_bytes())
+    assert identity() != before
 
 
 def test_plans() -> None:
