@@ -155,9 +155,10 @@ def test_interrupted_and_resumed_is_the_same_file(
     assert headwater(*arguments, *small, "--out", whole).returncode == 0
 
     command = [sys.executable, "-m", "cli.main", "scores", *arguments, *small, "--out", out]
-    process = subprocess.Popen(
-        [str(part) for part in command], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    # Tests that a shell runs in the background have SIGINT ignored, and so would their children.
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, ignored)
     first = tmp_path / "resumed.npz.partial" / "train" / "shards" / "000000.safetensors"
     deadline = time.monotonic() + 60
     while not first.exists() and time.monotonic() < deadline:
