@@ -27,6 +27,8 @@ StoreType = Literal["float16", "bfloat16", "float32"]
 PROBED = ("regions", "dct")
 # What is compared as it is: images, not gradients.
 REPRESENTATIONS = ("pixels", "clip")
+LARGEST_DAMPING = 1e30
+LONGEST_PATTERN = 500
 
 
 class ConfigError(InputError):
@@ -77,14 +79,12 @@ class IndexConfig:
         _integer("seed", self.seed, 0, 2**31 - 1)
         if not isinstance(self.average_timesteps, bool):
             raise ConfigError("average_timesteps must be true or false")
-        if not isinstance(self.parameters, str):
-            raise ConfigError("parameters must be a string")
-        if (
-            isinstance(self.damping, bool)
-            or not isinstance(self.damping, int | float)
-            or not (math.isfinite(self.damping) and self.damping > 0)
-        ):
+        if not isinstance(self.parameters, str) or len(self.parameters) > LONGEST_PATTERN:
+            raise ConfigError(f"parameters must be at most {LONGEST_PATTERN} characters")
+        if isinstance(self.damping, bool) or not isinstance(self.damping, int | float):
             raise ConfigError(f"damping must be a positive number, not {self.damping!r}")
+        if not 0 < self.damping <= LARGEST_DAMPING:
+            raise ConfigError(f"damping must be above 0 and at most {LARGEST_DAMPING:g}")
         object.__setattr__(self, "damping", float(self.damping))
         if self.output == "regions" and math.isqrt(self.probes) ** 2 != self.probes:
             raise ConfigError(f"probes must be a square number for regions, not {self.probes}")

@@ -1,0 +1,57 @@
+"""What a configuration takes, and that equal ones are equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from attribution.index.config import ConfigError, IndexConfig
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"output": "other"},
+        {"output": ["regions"]},
+        {"probes": 0},
+        {"probes": 5},
+        {"probes": "4"},
+        {"timesteps": True},
+        {"timesteps": 1001},
+        {"draws": 0},
+        {"average_timesteps": 1},
+        {"average_timesteps": False, "normalisation": "elementwise"},
+        {"checkpoints": 0},
+        {"parameters": 3},
+        {"parameters": "x" * 501},
+        {"projection": "sparse"},
+        {"projection_dim": 65_537},
+        {"damping": 0},
+        {"damping": -1},
+        {"damping": True},
+        {"damping": "1"},
+        {"damping": float("nan")},
+        {"damping": float("inf")},
+        {"damping": 10**400},
+        {"damping_rule": "best"},
+        {"seed": 2**31},
+        {"store": "int8"},
+        {"colour": 1},
+    ],
+    ids=str,
+)
+def test_faults_are_named(fault: dict[str, Any]) -> None:
+    name = list(fault)[-1] if "colour" not in fault else "colour"
+    with pytest.raises(ConfigError, match=name):
+        IndexConfig.from_dict(fault)
+
+
+def test_equal_configurations_have_equal_digests() -> None:
+    """Probes of an output that has none do not count, nor does how a number is written."""
+    assert IndexConfig(output="loss", probes=9) == IndexConfig(output="loss")
+    assert IndexConfig(probes=1) == IndexConfig(output="dct", probes=1)
+    assert IndexConfig(probes=1).output == "mean"
+    assert IndexConfig(damping=1).digest() == IndexConfig(damping=1.0).digest()
+    assert IndexConfig().digest() != IndexConfig(seed=1).digest()
+    assert IndexConfig.from_dict(IndexConfig(draws=3).to_dict()) == IndexConfig(draws=3)
