@@ -201,3 +201,15 @@ def test_digests_are_those_of_attribution(tiny_model: Any, tiny_clip: Any) -> No
     """One copy keeps torch out of the API."""
     for directory, pattern in ((tiny_model, PIPELINE_WEIGHTS), (tiny_clip, CLIP_WEIGHTS)):
         assert weights_digest(directory, pattern) == manifest.weights_digest(directory, pattern)
+
+
+@pytest.mark.parametrize(
+    "config", ['{"damping": NaN}', '{"damping": 1e999}', "[]", '{"probes": [4]}']
+)
+def test_a_configuration_beyond_json_is_refused(http: TestClient, config: str) -> None:
+    body = f'{{"model": "tiny", "dataset": "pictures", "config": {config}}}'
+    refused = http.post("/v1/indexes", content=body, headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.headers["Content-Type"]) == (
+        422,
+        "application/problem+json",
+    )
