@@ -29,9 +29,7 @@ def compose_answer(
     effect, error = _sums_with_errors(attribution.effects)
     order = ranking(attribution)[:top_k]
     spatial = attribution.manifest.config.output == "regions"
-    regions = (
-        _parts((attribution.effects * attribution.residuals[:, None]) ** 2) if spatial else None
-    )
+    regions = _parts(np.abs(attribution.parts)) if spatial else None
     contributors = [
         {
             "rank": rank,

@@ -35,8 +35,9 @@ Candidates = Literal["exhaustive", "clip"]
 class Attribution:
     """Scores of the considered training images, in the index's order.
 
-    ``effects`` ``(c, m)`` are signed, one per output; ``scores`` ``(c,)`` are the method's;
-    ``residuals`` ``(c,)`` r̄; ``clip_similarities`` ``(c,)`` cosines.
+    ``effects`` ``(c, m)``, one per output, are signed but for ``das-frobenius``; ``parts``
+    ``(c, m)`` are what each output adds to the method's ``scores`` ``(c,)``; ``clip_similarities``
+    ``(c,)`` cosines.
     """
 
     manifest: Manifest
@@ -44,7 +45,7 @@ class Attribution:
     candidates: Candidates
     keys: list[str]
     effects: NDArray[np.float64]
-    residuals: NDArray[np.float64]
+    parts: NDArray[np.float64]
     scores: NDArray[np.float64]
     clip_similarities: NDArray[np.float64]
 
@@ -104,14 +105,16 @@ class Attributor:
         )
         lengths = features.gradients.double().norm(dim=-1).numpy()
         effects = scoring.effects(products, facts, lengths)
+        scores = scoring.score(effects, facts)[0]
+        must_be_finite(scores)
         attribution = Attribution(
             manifest=self.index.manifest,
             method=scoring.name,
             candidates=candidates,
             keys=[self.index.keys[row] for row in rows],
             effects=effects[0].mean(axis=1),
-            residuals=facts.residuals.mean(axis=1),
-            scores=scoring.score(effects, facts)[0],
+            parts=scoring.parts(effects, facts)[0],
+            scores=scores,
             clip_similarities=self.index.clip_similarities(embedding, rows),
         )
         report("search", 1.0)
@@ -127,6 +130,12 @@ def query_extractor(
     if not isinstance(extractor, GradientFeatures):
         raise MethodError(f"{method.name} needs gradients")
     return JourneyFeatures(extractor, drawing)
+
+
+def must_be_finite(scores: NDArray[np.floating]) -> None:
+    """Refuse scores that no number can hold."""
+    if not np.isfinite(scores).all():
+        raise InputError("some scores are not finite: λ is too small, or gradients are too large")
 
 
 def query_side(method: Method, index: Index, gradients: torch.Tensor) -> torch.Tensor:

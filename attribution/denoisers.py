@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +27,7 @@ from torch import nn
 
 from attribution.errors import InputError
 from attribution.image_folder import pixels
-from attribution.index.manifest import weights_digest
+from attribution.index.manifest import file_digest, weights_digest
 from attribution.pipelines import PixelTextToImagePipeline
 from attribution.sampling import Step, ddim_steps, starting_noise
 
@@ -87,7 +86,8 @@ class Denoiser:
     """ε_θ(x_t, t, c) of a pixel-space model, with the schedule it was trained under.
 
     ``network`` is the module whose gradients are taken; it is in evaluation mode.  ``checkpoints``
-    are the directories of earlier states of its weights, in the order of training.
+    are the directories of earlier states of its weights, in the order of training;
+    ``settings_digest`` names what the directory says beside weights: schedule, sizes, tokenizer.
     """
 
     def __init__(
@@ -96,9 +96,12 @@ class Denoiser:
         device: torch.device | str = "cpu",
         digest: str = "unsaved",
         checkpoints: Sequence[Path] = (),
+        settings_digest: str = "",
     ) -> None:
         self.digest = digest
+        self.settings_digest = settings_digest
         self.checkpoints = list(checkpoints)
+        self._loaded_checkpoints: dict[Path, dict[str, torch.Tensor]] = {}
         self.device = torch.device(device)
         self.pipeline = pipeline.to(self.device)
         self.pipeline.set_progress_bar_config(disable=True)
@@ -106,27 +109,37 @@ class Denoiser:
         _must_be_finite(self.network.state_dict(), "the model's weights")
         config = pipeline.unet.config
         size = config.sample_size
+        if size is None:
+            raise DenoiserError("the U-Net's configuration has no sample_size")
         height, width = (size, size) if isinstance(size, int) else size
+        self.conditional = isinstance(pipeline, PixelTextToImagePipeline)
+        if not self.conditional and (config.class_embed_type or config.num_class_embeds):
+            raise DenoiserError("models of labelled classes are not supported")
         if config.in_channels not in (1, 3):
             raise DenoiserError(
                 f"the model sees {config.in_channels} channels; pictures have 1 or 3"
             )
         self.shape: tuple[int, int, int] = (config.in_channels, height, width)
         scheduler_config = pipeline.scheduler.config
-        if scheduler_config.prediction_type not in ("epsilon", "v_prediction"):
+        prediction = scheduler_config.get("prediction_type")
+        if prediction not in ("epsilon", "v_prediction"):
             raise DenoiserError(
-                f"prediction type {scheduler_config.prediction_type} is unsupported"
+                f"{type(pipeline.scheduler).__name__} with prediction type {prediction}"
+                " is not supported"
             )
-        self.prediction_type: str = scheduler_config.prediction_type
+        self.prediction_type: str = prediction
         self.schedule: Any = DDPMScheduler.from_config(scheduler_config)
         self.train_timesteps: int = scheduler_config.num_train_timesteps
-        self.conditional = isinstance(pipeline, PixelTextToImagePipeline)
 
     @classmethod
     def load(cls, directory: Path | str, device: torch.device | str = "cpu") -> Denoiser:
         """Load a pipeline directory in full precision."""
         directory = Path(directory)
         pipeline = PIPELINES[pipeline_class(directory)]
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise DenoiserError(f"device {device} cannot be used: {error}") from error
         for library in (diffusers, transformers):  # their bars would run into the caller's
             library.utils.logging.disable_progress_bar()
         try:
@@ -135,9 +148,20 @@ class Denoiser:
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise DenoiserError(f"{directory} cannot be loaded: {error}") from error
-        found = [path for path in directory.glob("checkpoint-*") if any(_weight_files(path))]
+        for name, p in loaded.unet.named_parameters():
+            if p.is_meta:  # diffusers only warns
+                raise DenoiserError(f"the weights in {directory} lack {name}")
+        found = {
+            int(match[1]): path
+            for path in directory.glob("checkpoint-*")
+            if (match := CHECKPOINT.fullmatch(path.name)) and _weight_files(path)
+        }
         return cls(
-            loaded, device, weights_digest(directory, WEIGHTS), sorted(found, key=_training_step)
+            loaded,
+            device,
+            weights_digest(directory, WEIGHTS),
+            [found[step] for step in sorted(found)],
+            _settings_digest(directory),
         )
 
     def encode(self, image: Image.Image) -> torch.Tensor:
@@ -223,22 +247,35 @@ class Denoiser:
         if checkpoint is None:
             yield
             return
+        weights = self._checkpoint_weights(checkpoint)
         finished = {name: p.clone() for name, p in self.network.state_dict().items()}
-        self.network.load_state_dict(_checkpoint_weights(checkpoint, self.device))
         try:
+            try:
+                self.network.load_state_dict(weights)
+            except RuntimeError as error:  # by then some of them are in
+                raise DenoiserError(f"{checkpoint} does not fit the model: {error}") from error
             yield
         finally:
             self.network.load_state_dict(finished)
 
+    def _checkpoint_weights(self, path: Path) -> dict[str, torch.Tensor]:
+        if path not in self._loaded_checkpoints:
+            weights: dict[str, torch.Tensor] = {}
+            try:
+                for file in _weight_files(path):
+                    weights |= {name: p.float() for name, p in load_file(file).items()}
+            except (OSError, SafetensorError) as error:
+                raise DenoiserError(f"{path} cannot be loaded: {error}") from error
+            _must_be_finite(weights, f"the weights of {path}")
+            self._loaded_checkpoints[path] = weights
+        return self._loaded_checkpoints[path]
+
     def digest_with(self, checkpoints: int) -> str:
         """The model's digest, where earlier states of it are used too: with theirs."""
-        if checkpoints == 1:
+        earlier = [path for path in self.chosen_checkpoints(checkpoints) if path is not None]
+        if not earlier:
             return self.digest
-        digests = [
-            weights_digest(path, CHECKPOINT_WEIGHTS)
-            for path in self.chosen_checkpoints(checkpoints)
-            if path is not None
-        ]
+        digests = [weights_digest(path, CHECKPOINT_WEIGHTS) for path in earlier]
         return hashlib.sha256("\n".join([self.digest, *digests]).encode()).hexdigest()
 
 
@@ -248,27 +285,16 @@ def to_image(x_0: torch.Tensor) -> Image.Image:
     return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
 
 
-@lru_cache(8)
-def _checkpoint_weights(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = {}
-    try:
-        for file in _weight_files(path):
-            weights |= {name: p.float().to(device) for name, p in load_file(file).items()}
-    except (OSError, SafetensorError) as error:
-        raise DenoiserError(f"{path} cannot be loaded: {error}") from error
-    _must_be_finite(weights, f"the weights of {path}")
-    return weights
+def _settings_digest(directory: Path) -> str:
+    """SHA-256 over the pipeline's small files: configurations and vocabularies."""
+    digest = hashlib.sha256()
+    for file in sorted([*directory.glob("*/*.json"), *directory.glob("*/*.txt")]):
+        digest.update(f"{file.relative_to(directory).as_posix()}\0{file_digest(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _weight_files(checkpoint: Path) -> list[Path]:
     return sorted(checkpoint.glob(CHECKPOINT_WEIGHTS))
-
-
-def _training_step(checkpoint: Path) -> int:
-    match = CHECKPOINT.fullmatch(checkpoint.name)
-    if match is None:
-        raise DenoiserError(f"{checkpoint.name} names no step: checkpoint-<step> would")
-    return int(match[1])
 
 
 def _must_be_finite(weights: dict[str, torch.Tensor], what: str) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from attribution.errors import InputError
-from attribution.index.manifest import weights_digest
+from attribution.index.manifest import file_digest, weights_digest
 
 Item = TypeVar("Item")
 
@@ -40,6 +40,8 @@ class ClipEmbedder:
             raise EmbedderError(f"{name} is no directory in open_clip's layout")
         identifier = f"local-dir:{name}" if local else name
         self.digest = weights_digest(Path(name), "*.safetensors") if local else name
+        config = Path(name) / "open_clip_config.json"
+        self.settings_digest = file_digest(config) if local else ""
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(identifier, device=device)
         except (OSError, RuntimeError, ValueError) as error:

@@ -71,7 +71,11 @@ class Features:
 
 
 class FeatureExtractor(Protocol):
-    """Batches to features; ``identity`` names what they depend on beside configuration and data."""
+    """Batches to features.
+
+    ``identity`` is the digest of the weights that are looked through, ``settings`` of what their
+    model's configuration files say.
+    """
 
     @property
     def config(self) -> IndexConfig:
@@ -80,7 +84,12 @@ class FeatureExtractor(Protocol):
 
     @property
     def identity(self) -> str:
-        """The digest of the model that is looked through."""
+        """The digest of the weights."""
+        ...
+
+    @property
+    def settings(self) -> str:
+        """The digest of the model's configuration."""
         ...
 
     @property
@@ -114,7 +123,8 @@ class PixelFeatures:
     """x_0 in [-1, 1], as the model sees it (paper, Appendix F.3: raw pixel)."""
 
     def __init__(self, denoiser: Denoiser, config: IndexConfig) -> None:
-        self.denoiser, self.config, self.identity = denoiser, config, str(denoiser.shape)
+        self.denoiser, self.config = denoiser, config
+        self.identity, self.settings = denoiser.digest, denoiser.settings_digest
         channels, height, width = denoiser.shape
         self.shape = (1, 1, channels * height * width)
 
@@ -128,7 +138,8 @@ class ClipFeatures:
     """open_clip's image embeddings, not normalised (paper, Appendix F.3: CLIP similarity)."""
 
     def __init__(self, clip: ClipEmbedder, config: IndexConfig) -> None:
-        self.clip, self.config, self.identity = clip, config, clip.digest
+        self.clip, self.config = clip, config
+        self.identity, self.settings = clip.digest, clip.settings_digest
         self.shape = (1, 1, clip.dimension)
 
     def extract(self, batch: Batch, on_progress: Progress | None = None) -> Features:
@@ -148,6 +159,7 @@ class GradientFeatures:
         self.denoiser = denoiser
         self.config = config
         self.identity = denoiser.digest_with(config.checkpoints)
+        self.settings = denoiser.settings_digest
         self.checkpoints = denoiser.chosen_checkpoints(config.checkpoints)
         self.timesteps = select_timesteps(
             config.timesteps, config.schedule, denoiser.train_timesteps
@@ -282,7 +294,7 @@ class JourneyFeatures:
         """``drawing`` says all but the seed, which is the batch's."""
         self.gradients, self.drawing = gradients, drawing or Drawing(seed=0)
         self.config, self.shape = gradients.config, gradients.shape
-        self.identity = f"journey/{self.drawing}/{gradients.identity}"
+        self.identity, self.settings = gradients.identity, f"{self.drawing}/{gradients.settings}"
 
     def extract(self, batch: Batch, on_progress: Progress | None = None) -> Features:
         """Features averaged over the steps, x̂_0 noised at the step's own timestep."""

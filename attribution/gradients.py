@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attribution.index.config import ConfigError, ProjectionKind
+from attribution.index.config import ConfigError, ProjectionKind, check_pattern
 from attribution.layers import MATRIX_LAYERS, NORM_LAYERS, LayerGradient, layer_gradient
 from attribution.projections import DenseProjection, side_length
 
@@ -28,12 +28,8 @@ def select_layers(module: nn.Module, parameters: str) -> dict[str, nn.Module]:
     ``parameters`` is ``all``, ``up_blocks`` (paper, Table 6), ``lora`` (adapter weights alone,
     Table 2) or a regular expression that is searched in the module names.
     """
-    try:
-        wanted = re.compile(PATTERNS.get(parameters, parameters))
-    except re.error as error:
-        raise ConfigError(
-            f"parameters: {parameters!r} is no regular expression: {error}"
-        ) from error
+    check_pattern(parameters)
+    wanted = re.compile(PATTERNS.get(parameters, parameters))
     layers = {
         name: layer
         for name, layer in module.named_modules()

@@ -100,8 +100,8 @@ def _read_row(line: str, root: Path, where: str) -> Sample:
             raise ImageFolderError(f"{where}: {field} must be a string")
         _must_be_storable(value or "", f"{where}: {field}")
     seed = row.get("seed")
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
-        raise ImageFolderError(f"{where}: seed must be a whole number")
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
+        raise ImageFolderError(f"{where}: seed must be a whole number in 0..2^63-1")
     return Sample(key, **owner, seed=seed)
 
 

@@ -20,11 +20,11 @@ def select_timesteps(count: int, schedule: Schedule, train_timesteps: int = 1000
         raise ConfigError(f"timesteps must lie in 1..{train_timesteps}, not {count}")
     if schedule == "cumulative":
         return list(range(count))
-    return list(range(0, train_timesteps, train_timesteps // count))[:count]
+    return [i * train_timesteps // count for i in range(count)]
 
 
 def noise_seed(key: str, timestep: int, draw: int, seed: int) -> int:
-    """A 63-bit seed from ``(key, timestep, draw, seed)``, the same on every machine."""
+    """A seed from ``(key, timestep, draw, seed)``, the same on every machine."""
     text = f"{seed}\0{timestep}\0{draw}\0{key}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 

@@ -89,7 +89,8 @@ class PixelTextToImagePipeline(DiffusionPipeline):  # type: ignore[misc]
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
         config: Any = self.unet.config
-        shape = (config.in_channels, config.sample_size, config.sample_size)
+        size = config.sample_size
+        shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
         noise = starting_noise(seeds, shape).to(self.unet.device)
         states, pooled = self.encode_prompt(prompts)
         guided = guidance_scale != 1.0

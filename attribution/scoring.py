@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from attribution.attributor import query_side
+from attribution.attributor import must_be_finite, query_side
 from attribution.index.search import Index
 from attribution.index.shards import FeatureShards
 from attribution.methods.method import Method
@@ -45,4 +45,5 @@ def score_matrix(
                 scores[where, rows] = method.score(effects, facts)
         if on_progress:
             on_progress(shard.stop / len(queries.folder))
+    must_be_finite(scores)
     return scores

@@ -102,7 +102,7 @@ def search(report: Report) -> None:
 class RandomFeatures:
     """Features that cost nothing, so that a build of many images takes seconds."""
 
-    identity = "random"
+    identity, settings = "random", ""
     shape = (1, 4, 512)
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -24,10 +25,11 @@ from attribution.features import FeatureExtractor, feature_extractor
 from attribution.image_folder import ImageFolder
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
-from attribution.index.manifest import Manifest
+from attribution.index.manifest import Manifest, atomic_file
 from attribution.index.search import Index
 from attribution.index.shards import FeatureShards
 from attribution.methods import config_for, method_named
+from attribution.methods.method import Method
 from attribution.scoring import score_matrix
 from cli.errors import BadInputError
 from cli.progress import console, stage_progress
@@ -71,15 +73,20 @@ def _run(task: Task) -> dict[str, NDArray[Any]]:
         raise BadInputError("--clip: name the open_clip directory that embeds the images")
     if config.output != "clip" and task.model is None:
         raise BadInputError(f"--model: {task.method} needs the diffusion model")
+    with _working_folder(out) as partial:
+        return _compute(task, method, config, out, partial)
+
+
+def _compute(
+    task: Task, method: Method, config: IndexConfig, out: Path, partial: Path
+) -> dict[str, NDArray[Any]]:
     data, queries = (_readable(folder, task.broken) for folder in (task.data, task.queries))
-    denoiser = (
-        Denoiser.load(task.model, task.device)
-        if task.model is not None and config.output != "clip"
-        else None
-    )
-    clip = ClipEmbedder(task.clip, task.device) if needs_clip and task.clip else None
+    denoiser = clip = None
+    if task.model is not None and config.output != "clip":
+        denoiser = Denoiser.load(task.model, task.device)
+    if task.clip is not None and (config.output == "clip" or task.clip_candidates is not None):
+        clip = ClipEmbedder(task.clip, task.device)
     extractor = feature_extractor(config, denoiser, clip)
-    partial = out.with_name(f"{out.name}.partial")
     asked = FeatureShards(
         partial / "queries",
         query_extractor(method, extractor),
@@ -90,22 +97,50 @@ def _run(task: Task) -> dict[str, NDArray[Any]]:
     # The queries first: they are fewer, and Journey TRAK may refuse one.
     with stage_progress("queries") as advance:
         _extract(asked, advance)
-    index = _index(partial / "train", extractor, data, method.uses_kernel)
+    train = partial / ("train" if method.uses_kernel else "train-without-kernel")
+    index = _index(train, extractor, data, method.uses_kernel)
     with stage_progress("scores") as advance:
         scores = score_matrix(index, method, asked, lambda fraction: advance("", fraction))
     if clip is not None and task.clip_candidates is not None:
         scores = _only_candidates(scores, clip, data, queries, task.clip_candidates)
     content = _content(task, scores, data, queries, config, index.manifest)
-    _write(out, content)
-    shutil.rmtree(partial)
+    with atomic_file(out) as file:
+        np.savez(file, allow_pickle=False, **content)
     return content
+
+
+@contextmanager
+def _working_folder(out: Path) -> Iterator[Path]:
+    """``OUT.partial``, for this run alone; it goes with the last error-free run.
+
+    What refuses the input before anything is computed leaves no folder either.  The lock ends with
+    the process, however that ends.
+    """
+    partial = out.with_name(f"{out.name}.partial")
+    try:
+        partial.mkdir(exist_ok=True)
+        lock = (partial / "lock").open("w")
+    except OSError as error:
+        raise BadInputError(f"--out: {partial} cannot be written: {error.strerror}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadInputError(f"--out: another run is writing {partial}") from None
+        try:
+            yield partial
+        except BaseException:
+            if [path.name for path in partial.iterdir()] == ["lock"]:
+                shutil.rmtree(partial)
+            raise
+        shutil.rmtree(partial)
 
 
 def show_top(content: dict[str, NDArray[Any]], top: int) -> Iterator[Table]:
     """For each query a table of its ``top`` training images."""
     keys, scores = content["train_keys"], content["scores"]
     for query, row in zip(content["query_keys"], scores, strict=True):
-        table = Table(title=str(query), title_justify="left")
+        table = Table(title=Text(str(query)), title_justify="left")
         table.add_column("#", justify="right")
         table.add_column("training image", overflow="fold")
         table.add_column("score", justify="right")
@@ -194,13 +229,6 @@ def _content(
         "train_keys": np.array([sample.key for sample in data.samples]),
         "configuration": np.array(json.dumps(configuration, sort_keys=True)),
     }
-
-
-def _write(out: Path, content: dict[str, NDArray[Any]]) -> None:
-    temporary = out.with_name(f".{out.name}.tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, allow_pickle=False, **content)
-    temporary.replace(out)
 
 
 @contextmanager

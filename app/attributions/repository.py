@@ -43,11 +43,15 @@ def active_indexes(session: Session, model_id: str | None) -> Sequence[IndexVers
     return session.scalars(query).all()
 
 
-def ready_indexes(session: Session, model_id: str) -> Sequence[IndexVersion]:
-    """A model's finished index versions, newest first."""
+def ready_indexes(session: Session, beside: IndexVersion) -> Sequence[IndexVersion]:
+    """Finished versions of the same model over the same dataset, newest first."""
     query = (
         select(IndexVersion)
-        .where(IndexVersion.model_id == model_id, IndexVersion.state == "ready")
+        .where(
+            IndexVersion.model_id == beside.model_id,
+            IndexVersion.dataset_id == beside.dataset_id,
+            IndexVersion.state == "ready",
+        )
         .order_by(IndexVersion.id.desc())
     )
     return session.scalars(query).all()

@@ -107,7 +107,8 @@ def present(job: Job) -> AttributionOut:
 def _index_for(session: Session, question: Question) -> tuple[IndexVersion, str]:
     """The version that a question goes to, and by which method; a 404, 409 or 422 if there is none.
 
-    Where the active version does not answer the method, the newest one that does is asked.
+    Where the active version does not answer the method, the newest one over the same dataset that
+    does is asked.
     """
     model = by_id_or_name(session, Model, question.model) if question.model else None
     if question.index:
@@ -128,7 +129,7 @@ def _index_for(session: Session, question: Question) -> tuple[IndexVersion, str]
         )
     index = active[0]
     if question.method and question.method not in served_methods(index):
-        for other in repository.ready_indexes(session, index.model_id):
+        for other in repository.ready_indexes(session, index):
             if question.method in served_methods(other):
                 return other, question.method
     return index, _method_of(index, question.method)

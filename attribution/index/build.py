@@ -10,13 +10,19 @@ from pathlib import Path
 
 import faiss
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from attribution.embeddings import ClipEmbedder
 from attribution.features import FeatureExtractor
 from attribution.image_folder import ImageFolder
 from attribution.index.config import REPRESENTATIONS
-from attribution.index.manifest import IndexFormatError, Manifest, file_digest, write_atomically
+from attribution.index.manifest import (
+    IndexFormatError,
+    Manifest,
+    atomic_file,
+    file_digest,
+    write_atomically,
+)
 from attribution.index.shards import FeatureShards
 from attribution.kernel import Kernel
 
@@ -102,9 +108,9 @@ class IndexBuilder:
                 dampings.append(self._damping(kernel, group))
                 report(0.1 + 0.5 * (group + 1) / groups)
             facts |= self._kernel_facts(kernels, dampings)
-            _save(self.directory / KERNELS, _kernel_tensors(kernels))
+            write_atomically(self.directory / KERNELS, save(_kernel_tensors(kernels)))
         report(0.8)
-        _save(self.directory / FACTS, facts)
+        write_atomically(self.directory / FACTS, save(facts))
         if clip is not None:
             self._write_clip(clip)
         keys = [sample.key for sample in self.folder.samples]
@@ -151,14 +157,12 @@ class IndexBuilder:
             "residuals": torch.empty(n, groups),
             "probed_residuals": torch.empty(n, groups, m),
         }
-        temporary = self.directory / f".{DIRECTIONS}.tmp"
-        with temporary.open("wb") as file:
+        with atomic_file(self.directory / DIRECTIONS) as file:
             for shard in self.shards:
                 rows = self.rows.read(shard)
                 rows.directions.view(torch.uint8).numpy().tofile(file)
                 for name, fact in facts.items():
                     fact[shard.start : shard.stop] = getattr(rows, name)
-        temporary.replace(self.directory / DIRECTIONS)
         return facts
 
     def _kernel_facts(
@@ -167,20 +171,23 @@ class IndexBuilder:
         """Leverages, ‖H⁻¹φ‖ and, where timesteps are apart, the hat matrices of every row."""
         groups, m, _ = self.extractor.shape
         n = len(self.folder)
-        # Filled in place: small tensors kept from every block would scatter over the heap.
-        facts = {name: torch.empty(n, groups, m) for name in ("leverages", "solved_lengths")}
+        # Filled in place: small tensors kept from every block would scatter over the heap.  In
+        # float64, because 1 - h is what counts, and h may be near 1.
+        facts = {
+            "leverages": torch.empty(n, groups, m, dtype=torch.float64),
+            "solved_lengths": torch.empty(n, groups, m, dtype=torch.float64),
+        }
         if not self.config.average_timesteps:
-            facts["hats"] = torch.empty(n, groups, m, m)
+            facts["hats"] = torch.empty(n, groups, m, m, dtype=torch.float64)
         for group, (kernel, damping) in enumerate(zip(kernels, dampings, strict=True)):
             weights = 1 / (kernel.values + damping)
             for shard, block in zip(self.shards, self._blocks(group), strict=True):
                 inside = kernel.inside(block).reshape(len(shard), m, -1)
                 rows = slice(shard.start, shard.stop)
-                facts["leverages"][rows, group] = (inside**2 @ weights).float()
-                facts["solved_lengths"][rows, group] = (inside * weights).norm(dim=2).float()
+                facts["leverages"][rows, group] = inside**2 @ weights
+                facts["solved_lengths"][rows, group] = (inside * weights).norm(dim=2)
                 if "hats" in facts:
-                    hats = (inside * weights) @ inside.transpose(1, 2)
-                    facts["hats"][rows, group] = hats.float()
+                    facts["hats"][rows, group] = (inside * weights) @ inside.transpose(1, 2)
         return facts
 
     def _write_clip(self, clip: ClipEmbedder) -> None:
@@ -188,9 +195,7 @@ class IndexBuilder:
         for start in range(0, len(self.folder), clip.batch_size):
             rows = range(start, min(start + clip.batch_size, len(self.folder)))
             index.add(clip.embed_images([self.folder.image(i) for i in rows]))
-        temporary = self.directory / f".{CLIP}.tmp"
-        faiss.write_index(index, str(temporary))
-        temporary.replace(self.directory / CLIP)
+        write_atomically(self.directory / CLIP, faiss.serialize_index(index).tobytes())
 
 
 def _kernel_tensors(kernels: list[Kernel]) -> dict[str, torch.Tensor]:
@@ -199,9 +204,3 @@ def _kernel_tensors(kernels: list[Kernel]) -> dict[str, torch.Tensor]:
         tensors[f"vectors/{group}"] = kernel.vectors.float().contiguous()
         tensors[f"values/{group}"] = kernel.values.contiguous()
     return tensors
-
-
-def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary)
-    temporary.replace(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -29,6 +30,8 @@ PROBED = ("regions", "dct")
 REPRESENTATIONS = ("pixels", "clip")
 LARGEST_DAMPING = 1e30
 LONGEST_PATTERN = 500
+LOOPS = 3
+NUMBERS_PER_IMAGE = 2**28
 
 
 class ConfigError(InputError):
@@ -81,6 +84,7 @@ class IndexConfig:
             raise ConfigError("average_timesteps must be true or false")
         if not isinstance(self.parameters, str) or len(self.parameters) > LONGEST_PATTERN:
             raise ConfigError(f"parameters must be at most {LONGEST_PATTERN} characters")
+        check_pattern(self.parameters)
         if isinstance(self.damping, bool) or not isinstance(self.damping, int | float):
             raise ConfigError(f"damping must be a positive number, not {self.damping!r}")
         if not 0 < self.damping <= LARGEST_DAMPING:
@@ -94,13 +98,20 @@ class IndexConfig:
             object.__setattr__(self, "probes", 1)  # so that equal configurations are equal
         elif self.probes == 1:
             object.__setattr__(self, "output", "mean")  # one region, or the lowest mode
+        apart = 1 if self.average_timesteps else self.timesteps
+        if apart * self.checkpoints * self.probes * self.projection_dim > NUMBERS_PER_IMAGE:
+            raise ConfigError(
+                "probes × checkpoints × projection_dim (× timesteps that are kept apart) must be at"
+                f" most {NUMBERS_PER_IMAGE}"
+            )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> IndexConfig:
         """Read a configuration, refusing unknown fields."""
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ConfigError(f"unknown fields: {', '.join(sorted(unknown))}")
+            told = ", ".join(ascii(name) for name in sorted(unknown))
+            raise ConfigError(f"unknown fields: {told[:200]}")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,6 +122,21 @@ class IndexConfig:
         """SHA-256 of the configuration, in hexadecimal."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def check_pattern(parameters: str) -> None:
+    """A regular expression in which nothing that repeats is repeated: matching it takes no time.
+
+    A worker that searches ``(a+)+b`` in a layer's name would never come back.
+    """
+    if not parameters.isprintable():
+        raise ConfigError("parameters holds a character that cannot be stored")
+    if re.search(r"\)[*+{]", parameters) or len(re.findall(r"[*+{]", parameters)) > LOOPS:
+        raise ConfigError(f"parameters: {parameters!r} repeats a group, or more than {LOOPS} times")
+    try:
+        re.compile(parameters)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ConfigError(f"parameters: {parameters!r} is no regular expression: {error}") from None
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

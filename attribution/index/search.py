@@ -46,11 +46,11 @@ class Index:
 
     def facts(self, rows: slice | NDArray[np.int64]) -> TrainingRows:
         """What is known of some training images beside their directions."""
-        shape = self._facts["lengths"].shape
-        nothing = torch.zeros(shape)
+        nothing = torch.zeros_like(self._facts["lengths"][rows])
 
         def fact(name: str) -> Array:
-            values: Array = self._facts.get(name, nothing)[rows].double().numpy()
+            known = self._facts.get(name)
+            values: Array = (nothing if known is None else known[rows]).double().numpy()
             return values
 
         return TrainingRows(

@@ -7,17 +7,20 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from attribution.features import Batch, FeatureExtractor, Features
+from attribution.features import Batch, FeatureError, FeatureExtractor, Features
 from attribution.image_folder import ImageFolder
-from attribution.index.manifest import write_atomically
+from attribution.index.manifest import IndexFormatError, write_atomically
 
 Progress = Callable[[float], None]
+
+LONGEST_GRADIENT = 1e18  # its square still is a float32
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ class ShardRows:
         The lengths are those that make the *rounded* rows as long as the true ones.
         """
         true = features.gradients
-        lengths = true.norm(dim=-1, keepdim=True)
+        lengths = true.double().norm(dim=-1, keepdim=True)
+        if float(lengths.max()) > LONGEST_GRADIENT:
+            raise FeatureError("gradients are too large to compute with: are the weights sound?")
+        lengths = lengths.float()
         scale = true.shape[-1] ** 0.5
         directions = (true / lengths.clamp_min(1e-30) * scale).to(store)
         rounded = directions.float().norm(dim=-1) / scale
@@ -88,7 +94,8 @@ class FeatureShards:
         self.batch_size, self.queries = batch_size, queries
         self.shards = plan_shards(len(folder), shard_size)
         self.store: torch.dtype = getattr(torch, extractor.config.store)
-        facts = [extractor.config.to_dict(), extractor.identity, queries, folder.content]
+        facts: list[Any] = [extractor.config.to_dict(), extractor.identity, extractor.settings]
+        facts += [queries, folder.content, shard_size]
         facts += [vars(sample) for sample in folder.samples]
         self.identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -113,16 +120,22 @@ class FeatureShards:
 
     def read(self, shard: Shard) -> ShardRows:
         """The rows of a written shard."""
-        with safe_open(self.directory / shard.file_name, framework="pt") as file:
+        with self._opened(shard) as file:
             return ShardRows(**{name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
     def read_group(self, shard: Shard, group: int) -> torch.Tensor:
         """φ of one group of a written shard: float32 ``(rows, m, k)``."""
-        with safe_open(self.directory / shard.file_name, framework="pt") as file:
+        with self._opened(shard) as file:
             directions = file.get_slice("directions")[:, group].float()
             lengths = file.get_slice("lengths")[:, group]
         gradients: torch.Tensor = directions * (lengths / directions.shape[-1] ** 0.5)[..., None]
         return gradients
+
+    def _opened(self, shard: Shard) -> Any:
+        file: Any = safe_open(self.directory / shard.file_name, framework="pt")
+        if file.metadata() != {"identity": self.identity}:
+            raise IndexFormatError(f"{self.directory / shard.file_name} is of another run")
+        return file
 
     def _write(self, shard: Shard, rows: ShardRows) -> None:
         file = self.directory / shard.file_name

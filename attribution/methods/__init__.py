@@ -50,6 +50,8 @@ METHODS: dict[str, Method] = {
     )
 }
 
+# The knobs that decide which methods an index answers.
+GOVERNING = ("output", "probes", "average_timesteps", "checkpoints")
 CHECKPOINTS = 4  # as the paper averages over (Appendix F.3)
 
 
@@ -88,7 +90,7 @@ def method_for(name: str, config: IndexConfig) -> Method:
     return method
 
 
-def config_for(name: str, **knobs: Any) -> IndexConfig:
+def config_for(name: str, /, **knobs: Any) -> IndexConfig:
     """The configuration that a method needs, with the other knobs as given."""
     method = method_named(name)
     needed: dict[str, Any] = {"output": method.outputs[0]}
@@ -100,8 +102,6 @@ def config_for(name: str, **knobs: Any) -> IndexConfig:
         needed["probes"] = 1
     config = IndexConfig.from_dict(needed | knobs)
     if not is_served_by(method, config):
-        raise MethodError(
-            f"method {name} is not computed from output {config.output}"
-            f" with {config.checkpoints} checkpoints"
-        )
+        told = ", ".join(f"{knob} {value}" for knob, value in knobs.items() if knob in GOVERNING)
+        raise MethodError(f"method {name} cannot be computed with {told}")
     return config

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attribution.methods.method import TrainingRows, total_effect
+from attribution.methods.method import InnerProduct, TrainingRows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attribution.methods.method import Array
 
 
-class Das:
+class Das(InnerProduct):
     """Eq. 18 per region, summed: Σ_q (effect[i, q] · r̄_i)².  Orders by size of the influence."""
 
     name = "das"
@@ -29,18 +29,15 @@ class Das:
     outputs: tuple[str, ...] = ("regions", "dct")
     signed = False
     uses_kernel = True
-    all_pairs = False
-    needs: frozenset[str] = frozenset()
 
     def effects(self, products: Array, rows: TrainingRows, query_lengths: Array) -> Array:
         """Leave-one-out corrected products."""
         corrected: Array = products / (1 - rows.leverages)
         return corrected
 
-    def score(self, effects: Array, rows: TrainingRows) -> Array:
-        """Scores ≥ 0."""
-        scores: Array = region_scores(effects, rows.residuals).sum(axis=2)
-        return scores
+    def parts(self, effects: Array, rows: TrainingRows) -> Array:
+        """The squared terms ≥ 0 of each region."""
+        return region_scores(effects, rows.residuals)
 
 
 class DasMean(Das):
@@ -59,10 +56,10 @@ class DasSigned(Das):
     outputs = ("regions", "dct", "mean")
     signed = True
 
-    def score(self, effects: Array, rows: TrainingRows) -> Array:
-        """Signed scores; the residuals do not enter."""
-        scores: Array = total_effect(effects).sum(axis=2)
-        return scores
+    def parts(self, effects: Array, rows: TrainingRows) -> Array:
+        """The signed effects; the residuals do not enter."""
+        mean: Array = effects.mean(axis=2)
+        return mean
 
 
 class DasFrobenius(Das):
@@ -95,9 +92,9 @@ class DasT(Das):
         change: Array = (products @ corrected[..., None])[..., 0]
         return change
 
-    def score(self, effects: Array, rows: TrainingRows) -> Array:
-        """Squared length of the change, averaged over timesteps."""
-        mean: Array = (effects**2).sum(axis=3).mean(axis=2)
+    def parts(self, effects: Array, rows: TrainingRows) -> Array:
+        """Each region's squared change, averaged over timesteps."""
+        mean: Array = (effects**2).mean(axis=2)
         return mean
 
 

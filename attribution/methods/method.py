@@ -78,6 +78,10 @@ class Method(Protocol):
         """Effects ``(Q, b, G, m)``; ``query_lengths`` ‖φ‖ are ``(Q, G, m)``."""
         ...
 
+    def parts(self, effects: Array, rows: TrainingRows) -> Array:
+        """What each output adds to the score: ``(Q, b, m)``."""
+        ...
+
     def score(self, effects: Array, rows: TrainingRows) -> Array:
         """Scores ``(Q, b)``: the more, the more influence; positive for proponents."""
         ...
@@ -98,9 +102,14 @@ class InnerProduct:
         """The inner products themselves."""
         return products
 
+    def parts(self, effects: Array, rows: TrainingRows) -> Array:
+        """Effects averaged over checkpoints."""
+        mean: Array = effects.mean(axis=2)
+        return mean
+
     def score(self, effects: Array, rows: TrainingRows) -> Array:
-        """Summed over outputs, averaged over checkpoints."""
-        scores: Array = total_effect(effects).sum(axis=2)
+        """The parts, summed over outputs."""
+        scores: Array = self.parts(effects, rows).sum(axis=2)
         return scores
 
 
@@ -111,12 +120,6 @@ class Cosine(InnerProduct):
         """Products over both lengths."""
         cosines: Array = products / above_zero(query_lengths[:, None] * rows.lengths)
         return cosines
-
-
-def total_effect(effects: Array) -> Array:
-    """The signed effect of each output, averaged over checkpoints or timesteps: ``(Q, b, m)``."""
-    mean: Array = effects.mean(axis=2)
-    return mean
 
 
 def above_zero(lengths: Array) -> Array:

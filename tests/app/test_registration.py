@@ -204,7 +204,16 @@ def test_digests_are_those_of_attribution(tiny_model: Any, tiny_clip: Any) -> No
 
 
 @pytest.mark.parametrize(
-    "config", ['{"damping": NaN}', '{"damping": 1e999}', "[]", '{"probes": [4]}']
+    "config",
+    [
+        '{"damping": NaN}',
+        '{"damping": 1e999}',
+        "[]",
+        '{"probes": [4]}',
+        '{"\\ud800": 1}',
+        '{"name": "x"}',
+        '{"parameters": "("}',
+    ],
 )
 def test_a_configuration_beyond_json_is_refused(http: TestClient, config: str) -> None:
     body = f'{{"model": "tiny", "dataset": "pictures", "config": {config}}}'

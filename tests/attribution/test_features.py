@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from attribution.denoisers import Denoiser, DenoiserError, Drawing
 from attribution.features import (
@@ -186,3 +190,47 @@ def test_weights_that_are_not_numbers_are_refused(trained_ddpm: Path) -> None:
         denoiser.pipeline.unet.conv_in.bias[0] = torch.nan
     with pytest.raises(DenoiserError, match=r"NaN or infinity in conv_in\.bias"):
         Denoiser(denoiser.pipeline)
+
+
+def test_a_checkpoint_that_does_not_fit_changes_nothing(trained_ddpm: Path, tmp_path: Path) -> None:
+    denoiser = Denoiser.load(trained_ddpm)
+    before = {name: p.clone() for name, p in denoiser.network.state_dict().items()}
+    unet = tmp_path / "checkpoint-7" / "unet"
+    unet.mkdir(parents=True)
+    partial = {name: 2 * p for name, p in list(before.items())[:-1]}
+    save_file(partial, unet / "diffusion_pytorch_model.safetensors")
+    with (
+        pytest.raises(DenoiserError, match="checkpoint-7 does not fit the model"),
+        denoiser.weights_of(tmp_path / "checkpoint-7"),
+    ):
+        raise AssertionError("it was loaded")
+    for name, p in denoiser.network.state_dict().items():
+        assert torch.equal(p, before[name])
+
+
+def test_folders_that_name_no_step_are_no_checkpoints(trained_ddpm: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(trained_ddpm, model)
+    (model / "checkpoint-10").rename(model / "checkpoint-best")
+    found = [path.name for path in Denoiser.load(model).checkpoints]
+    assert found == ["checkpoint-20", "checkpoint-100"]
+
+
+def test_unusable_models_say_why(tiny_ddpm: Path, tmp_path: Path) -> None:
+    for number, (file, field, value, told) in enumerate(
+        [
+            ("unet", "sample_size", None, "no sample_size"),
+            ("unet", "num_class_embeds", 3, r"lack class_embedding\.weight"),
+            ("scheduler", "prediction_type", "sample", "is not supported"),
+        ]
+    ):
+        model = tmp_path / str(number)
+        shutil.copytree(tiny_ddpm, model)
+        name = "config.json" if file == "unet" else "scheduler_config.json"
+        config = json.loads((model / file / name).read_text())
+        (model / file / name).write_text(json.dumps(config | {field: value}))
+        with pytest.raises(DenoiserError, match=told):
+            Denoiser.load(model)
+    labelled = UNet2DModel.from_config(Denoiser.load(tiny_ddpm).network.config, num_class_embeds=3)
+    with pytest.raises(DenoiserError, match="labelled classes"):
+        Denoiser(DDPMPipeline(labelled, DDPMScheduler()))

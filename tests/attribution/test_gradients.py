@@ -17,6 +17,7 @@ from attribution import projections
 from attribution.denoisers import Denoiser
 from attribution.gradients import GradientProjector, select_layers
 from attribution.index.config import ConfigError, ProjectionKind
+from attribution.layers import NORM_LAYERS
 
 
 def reference(
@@ -50,9 +51,9 @@ def reference(
         groups = getattr(layer, "groups", 1)
         weight = gradients[f"{name}.weight"]
         batch = len(weight)
-        if weight.ndim == 2:  # normalisation: γ, then β
+        if isinstance(layer, NORM_LAYERS):  # γ, then β
             bias = gradients.get(f"{name}.bias", weight[:, :0])
-            rows.append(torch.cat([weight, bias], dim=1))
+            rows.append(torch.cat([weight.flatten(1), bias.flatten(1)], dim=1))
             continue
         blocks = weight.reshape(batch, groups, weight.shape[1] // groups, -1)
         if f"{name}.bias" in gradients:
@@ -63,14 +64,14 @@ def reference(
 
 
 class Convolutions(nn.Module):
-    """Stride, padding, dilation, groups, no bias, circular padding, a layer called twice."""
+    """Stride, dilation, groups, no bias, oblong kernels, every padding, a layer called twice."""
 
     def __init__(self) -> None:
         super().__init__()
         self.first = nn.Conv2d(2, 4, 3, stride=2, padding=1)
         self.grouped = nn.Conv2d(4, 6, 3, padding=2, dilation=2, groups=2)
-        self.wrapped = nn.Conv2d(6, 4, 3, padding=1, bias=False, padding_mode="circular")
-        self.shared = nn.Conv2d(4, 4, 1)
+        self.wrapped = nn.Conv2d(6, 4, (3, 5), padding=(1, 2), bias=False, padding_mode="circular")
+        self.shared = nn.Conv2d(4, 4, (1, 3), padding="same")
         self.last = nn.Linear(4, 3, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -113,11 +114,46 @@ class OutputOnly(nn.Module):
         return self.unet(x, t, states, class_labels=pooled).sample
 
 
-@pytest.mark.parametrize("parameters", ["all", "up_blocks", "lora", r"attn2\.to_[kv]$"])
-def test_text_conditional_unet(tiny_model: Path, parameters: str) -> None:
+class Detours(nn.Module):
+    """One layer is never called, another has nothing to say to the output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Linear(3, 4)
+        self.unheard = nn.Linear(4, 2)
+        self.heard = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.unheard(x)
+        return self.heard(x)
+
+
+@pytest.mark.parametrize("kind", ["identity", "two-sided", "gaussian"])
+def test_layers_that_do_not_reach_the_output_have_no_gradient(kind: ProjectionKind) -> None:
+    projector = GradientProjector(Detours(), kind=kind, projection_dim=40)
+    x, cotangent = torch.randn(2, 4), torch.randn(2, 4)
+    rows = hooked(projector, (x,), cotangent)
+    assert rows.shape == (2, projector.size)
+    if kind == "identity":
+        ones = torch.cat([x, torch.ones(2, 1)], dim=1)
+        heard = (cotangent[:, :, None] * ones[:, None]).flatten(1)
+        torch.testing.assert_close(rows[:, -20:], heard)
+        assert not rows[:, :-20].any()
+    else:
+        assert rows.any()
+
+
+@pytest.mark.parametrize(("parameters", "adapted"), [
+    ("all", False),
+    ("up_blocks", False),
+    (r"attn2\.to_[kv]$", False),
+    ("lora", True),
+    ("all", True),
+])  # fmt: skip
+def test_text_conditional_unet(tiny_model: Path, parameters: str, adapted: bool) -> None:
     """Attention, cross-attention, GEGLU, time and text embeddings; and LoRA adapters."""
     denoiser = Denoiser.load(tiny_model)
-    if parameters == "lora":
+    if adapted:
         denoiser.pipeline.unet.add_adapter(
             LoraConfig(r=2, target_modules=["to_q", "to_v", "conv1"], init_lora_weights=False)
         )
@@ -134,6 +170,9 @@ def test_text_conditional_unet(tiny_model: Path, parameters: str) -> None:
     expected = reference(module, list(projector.layers), arguments, cotangent)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert float(found.abs().max()) > 0
+    if parameters == "all":  # convolutions, linear maps and normalisations are all there is
+        assert projector.parameters == sum(p.numel() for p in module.parameters())
+    assert all("lora_" in name for name in projector.layers) == (parameters == "lora")
 
 
 class Normalisations(nn.Module):
@@ -146,14 +185,17 @@ class Normalisations(nn.Module):
         self.unbiased = nn.LayerNorm(4, bias=False)
         self.rms = nn.RMSNorm(4)
         self.diffusers_rms = RMSNorm(4, eps=1e-6)
+        self.biased_rms = RMSNorm(4, eps=1e-6, bias=True)
+        self.whole = nn.LayerNorm((9, 4))
         self.plain = nn.LayerNorm(4, elementwise_affine=False)
         self.mix = nn.Conv2d(4, 4, 1, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.tanh(self.group(self.mix(x)))
         tokens = x.flatten(2).transpose(1, 2)
-        for norm in (self.layer, self.unbiased, self.rms, self.diffusers_rms, self.plain):
-            tokens = torch.tanh(norm(tokens) + tokens)
+        for name, norm in self.named_children():
+            if name not in ("group", "mix"):
+                tokens = torch.tanh(norm(tokens) + tokens)
         return tokens.transpose(1, 2).reshape(x.shape)
 
 
@@ -168,14 +210,7 @@ def test_normalisation_layers_exactly() -> None:
         module.rms.weight.zero_()
     x, cotangent = torch.randn(5, 4, 3, 3), torch.randn(5, 4, 3, 3)
     projector = GradientProjector(module, kind="identity")
-    assert set(projector.layers) == {
-        "group",
-        "layer",
-        "unbiased",
-        "rms",
-        "diffusers_rms",
-        "mix",
-    }
+    assert set(projector.layers) == {name for name, _ in module.named_children()} - {"plain"}
     assert projector.parameters == projector.size == sum(p.numel() for p in module.parameters())
     found = hooked(projector, (x,), cotangent)
     expected = reference(module.double(), list(projector.layers), (x.double(),), cotangent.double())
@@ -198,16 +233,22 @@ def test_gradient_checkpointing_changes_nothing(tiny_model: Path) -> None:
     assert denoiser.pipeline.unet.is_gradient_checkpointing
 
 
+@pytest.mark.parametrize(("network", "shape", "k"), [
+    (Convolutions, (2, 8, 8), 45),
+    (Normalisations, (4, 3, 3), 20),
+])  # fmt: skip
 @pytest.mark.parametrize("kind", ["two-sided", "gaussian", "rademacher"])
-def test_projected_inner_products_are_unbiased(kind: ProjectionKind) -> None:
+def test_projected_inner_products_are_unbiased(
+    kind: ProjectionKind, network: type[nn.Module], shape: tuple[int, int, int], k: int
+) -> None:
     """Averaged over seeds, ⟨Pg, Pg'⟩ approaches ⟨g, g'⟩ within its standard error."""
     torch.manual_seed(0)
-    module = Convolutions()
-    x, cotangent = torch.randn(2, 2, 8, 8), torch.randn(2, 3, 4, 4)
+    module, x = network(), torch.randn(2, *shape)
+    cotangent = torch.randn_like(module(x))
     exact = hooked(GradientProjector(module, kind="identity"), (x,), cotangent)
     products = []
-    for seed in range(400):
-        projector = GradientProjector(module, kind=kind, projection_dim=45, seed=seed)
+    for seed in range(300):
+        projector = GradientProjector(module, kind=kind, projection_dim=k, seed=seed)
         assert projector.size < exact.shape[1]
         rows = hooked(projector, (x,), cotangent)
         products.append(rows @ rows.T)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.fft import dctn
 
 from attribution.index.config import ConfigError, OutputName
 from attribution.outputs import dct_probes, output_function, region_probes
@@ -35,6 +40,38 @@ def test_scalars(name: OutputName) -> None:
         torch.testing.assert_close(cotangents[0, b], sample.grad, rtol=1e-6, atol=1e-9)
 
 
+def test_regions_are_the_means_of_cells_row_by_row() -> None:
+    """Up to one factor: means of equal cells over rows, columns and channels."""
+    output = torch.randn(SHAPE)
+    (means,) = F.avg_pool2d(output.mean(dim=0, keepdim=True), 3)
+    found = torch.einsum("qchw,chw->q", region_probes(2, *SHAPE), output)
+    torch.testing.assert_close(found, means.flatten() * (3 * 3 * 3) ** 0.5)
+
+
+@given(st.integers(1, 6), st.integers(6, 11), st.integers(6, 11))
+def test_regions_divide_any_picture(grid: int, height: int, width: int) -> None:
+    """Every pixel lies in one cell, and cells differ by a row and a column at most."""
+    cells = region_probes(grid, 2, height, width) > 0
+    assert (cells.sum(dim=0) == 1).all()
+    sizes = cells[:, 0].sum(dim=(1, 2))
+    assert sizes.min() >= (height // grid) * (width // grid)
+    assert sizes.max() <= -(-height // grid) * -(-width // grid)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 5, 4)])
+def test_cosine_modes_are_the_lowest_of_the_dct(shape: tuple[int, int, int]) -> None:
+    """Against SciPy's orthonormal DCT of the channels' sum."""
+    channels, height, width = shape
+    output = torch.randn(shape, dtype=torch.float64)
+    spectrum = dctn(output.sum(dim=0).numpy() / channels**0.5, norm="ortho")
+    frequencies = np.add.outer(np.arange(height) ** 2, np.arange(width) ** 2)
+    order = np.argsort(frequencies.ravel(), kind="stable")
+    probes = dct_probes(height * width, *shape).double()
+    found = torch.einsum("qchw,chw->q", probes, output).numpy()
+    np.testing.assert_allclose(found, spectrum.ravel()[order], atol=1e-5)
+    assert torch.equal(dct_probes(4, *shape), dct_probes(9, *shape)[:4])
+
+
 @pytest.mark.parametrize("name", ["regions", "dct"])
 def test_probes_are_orthonormal_and_see_every_channel(name: OutputName) -> None:
     function = output_function(name, 9, SHAPE)
@@ -45,10 +82,7 @@ def test_probes_are_orthonormal_and_see_every_channel(name: OutputName) -> None:
     assert torch.equal(probes[:, 0, 0], probes[:, 0, 2])
 
 
-def test_regions_go_row_by_row() -> None:
-    regions = region_probes(2, *SHAPE)
-    assert (regions[1, 0, :3, 3:] > 0).all()
-    assert (regions[1] > 0).sum() == 3 * 3 * 3
+
 
 
 def test_what_does_not_fit_is_refused() -> None:

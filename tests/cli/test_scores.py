@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -240,7 +241,7 @@ def test_bad_input_is_one_line(
     assert "no open_clip_config.json" in told(method="clip", clip=tiny_ddpm)
     assert "ada/cross.png has no seed" in told(method="journey-trak", queries=tiny_folder)
     assert "square number" in told(probes=5)
-    assert "is not computed from output loss" in told(output="loss")
+    assert "cannot be computed with output loss" in told(output="loss")
     assert "do not fit" in told(probes=256)
     assert "timesteps must" in told(timesteps=2000)
     assert "no regular expression" in told(parameters="(")
@@ -248,11 +249,21 @@ def test_bad_input_is_one_line(
     assert "--damping" in told(damping="much")
     assert "should end in .npz" in told(out=tmp_path / "scores.txt")
     assert "no such folder" in told(out=tmp_path / "none" / "scores.npz")
-    assert not out.exists()
-
+    assert "repeats a group" in told(parameters=r"(\w+\.?)+!")
+    assert "cannot be used" in told(device="abacus")
     (model_index := tmp_path / "wrong" / "model_index.json").parent.mkdir()
     model_index.write_text('{"_class_name": "StableDiffusionPipeline"}')
     assert "StableDiffusionPipeline is not supported yet" in told(model=model_index.parent)
+    assert list(out.parent.iterdir()) == []
+
+    (out.parent / "scores.npz.partial").mkdir()
+    with (out.parent / "scores.npz.partial" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another run is writing" in told()
+    (out.parent / "scores.npz.partial" / "lock").unlink()
+    (out.parent / "scores.npz.partial").rmdir()
+    (out.parent / "scores.npz.partial").write_text("")
+    assert "cannot be written" in told()
 
 
 def test_a_broken_image_is_named_and_refused_or_skipped(

@@ -55,3 +55,19 @@ def test_equal_configurations_have_equal_digests() -> None:
     assert IndexConfig(damping=1).digest() == IndexConfig(damping=1.0).digest()
     assert IndexConfig().digest() != IndexConfig(seed=1).digest()
     assert IndexConfig.from_dict(IndexConfig(draws=3).to_dict()) == IndexConfig(draws=3)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["(", r"(\w+\.?)+!", "a{999999999999999999999}", "\0", "\ud800", "(a*)*b", "a*b*c*d*e"],
+    ids=ascii,
+)
+def test_patterns_that_cannot_be_searched_in_no_time_are_refused(pattern: str) -> None:
+    with pytest.raises(ConfigError, match="parameters"):
+        IndexConfig(parameters=pattern)
+    assert IndexConfig(parameters=r"attn[12]\.to_[kv]$|(^|\.)up_blocks\..*conv").parameters
+
+
+def test_what_no_machine_holds_is_refused() -> None:
+    with pytest.raises(ConfigError, match="probes × checkpoints"):
+        IndexConfig(timesteps=1000, average_timesteps=False, probes=256)

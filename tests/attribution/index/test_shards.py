@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from attribution.denoisers import Denoiser
-from attribution.features import Features, GradientFeatures, PixelFeatures
+from attribution.features import FeatureError, Features, GradientFeatures, PixelFeatures
 from attribution.image_folder import ImageFolder
 from attribution.index.config import IndexConfig
+from attribution.index.manifest import IndexFormatError
 from attribution.index.shards import FeatureShards, ShardRows, plan_shards
 
 
@@ -98,6 +99,39 @@ def test_another_model_is_another_run(
     assert identity(trained_ddpm) != before
     weights.write_bytes(kept)
     assert identity(trained_ddpm) == before
+
+
+def test_another_schedule_is_another_run(
+    tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path
+) -> None:
+    """The weights are equal; what the scheduler's configuration says is not."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_ddpm, model)
+    config = IndexConfig(timesteps=1, projection_dim=300)
+
+    def identity() -> str:
+        extractor = GradientFeatures(Denoiser.load(model), config)
+        return FeatureShards(tmp_path, extractor, ImageFolder(tiny_folder)).identity
+
+    before = identity()
+    file = model / "scheduler" / "scheduler_config.json"
+    file.write_text(file.read_text().replace('"linear"', '"squaredcos_cap_v2"'))
+    assert identity() != before
+
+
+def test_shards_of_another_run_are_not_read(shards: FeatureShards, tiny_ddpm: Path) -> None:
+    shards.extract(0)
+    config = IndexConfig(output="pixels", seed=1)
+    extractor = PixelFeatures(Denoiser.load(tiny_ddpm), config)
+    others = FeatureShards(shards.directory, extractor, shards.folder, shard_size=5)
+    with pytest.raises(IndexFormatError, match="is of another run"):
+        others.read(others.shards[0])
+
+
+def test_gradients_too_large_to_square_are_refused() -> None:
+    features = Features(torch.full((1, 1, 1, 8), 1e20), torch.zeros(1, 1), torch.zeros(1, 1, 1))
+    with pytest.raises(FeatureError, match="too large"):
+        ShardRows.of_features(features, torch.float16)
 
 
 def test_another_picture_under_the_same_name_is_another_run(

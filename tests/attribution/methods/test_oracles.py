@@ -43,7 +43,7 @@ class Shared:
 class GivenFeatures:
     """An extractor whose features are given, by key."""
 
-    identity = "given"
+    identity, settings = "given", ""
 
     def __init__(self, config: IndexConfig, features: dict[str, Features]) -> None:
         self.config, self.features = config, features
@@ -181,6 +181,8 @@ def test_scores_are_the_oracles(tmp_path: Path, tiny_folder: Path, name: str, k:
     expected = np.array([[ORACLES[name](shared, q, i) for i in range(N)] for q in range(Q)])
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
     assert method.signed or (scores >= 0).all()
+    parts = method.parts(method.effects(products, facts, lengths), facts)
+    np.testing.assert_allclose(parts.sum(axis=2), scores)
 
     some = np.array([1, 4, 11])
     facts, products = index.facts(some), index.products(side, some, all_pairs=method.all_pairs)
@@ -202,3 +204,15 @@ def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder:
     assert json.loads((tmp_path / "auto" / "manifest.json").read_text())["dampings"] == [
         found["auto"]
     ]
+
+
+def test_leverages_near_one_keep_their_digits(tmp_path: Path, tiny_folder: Path) -> None:
+    """Few rows and a tiny λ: 1 - h is λ-sized, and every score rests on it."""
+    config = config_for("das", damping=1e-6, store="float32")
+    index, shared = build(tmp_path, ImageFolder(tiny_folder), config, 400, scale=1.0)
+    rows = shared.phi[:, 0].reshape(-1, 400)
+    solved = np.linalg.solve(rows @ rows.T + shared.dampings[0] * np.eye(len(rows)), rows)
+    expected = 1 - np.einsum("ik,ik->i", solved, rows).reshape(N, 4)
+    assert expected.max() < 1e-5
+    found = 1 - index.facts(slice(None)).leverages[:, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
