@@ -4,7 +4,7 @@ Every method, on 500 images and four pictures that the demo's model draws.  SIGI
 half of the training images' shards are written (or, where a method is done sooner, as soon as
 there is anything); the resumed file must have the same bytes.
 
-    python benchmarks/resume.py [--images 500] [--timesteps 2] [--methods das trak …]
+    python benchmarks/resume.py [--images 500] [--timesteps 1] [--methods das trak …]
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from demo.paths import CLIP, MODEL
 
 PROMPTS = ("octopus, openmoji", "hamburger, twemoji", "cactus, openmoji", "penguin, twemoji")
 SHARD = 16
+SHARDS = "train*/shards/0*"
 
 
 def main() -> None:
     """Run all methods and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=500)
-    parser.add_argument("--timesteps", type=int, default=2)
+    parser.add_argument("--timesteps", type=int, default=1)
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/resume.json"))
     arguments = parser.parse_args()
@@ -82,13 +83,13 @@ def compare(root: Path, method: str, timesteps: int) -> dict[str, Any]:
     alone = start(root, method, timesteps, whole).wait()
     seconds = time.monotonic() - started
     process = start(root, method, timesteps, resumed)
-    shards = root / f"{resumed.name}.partial" / "train" / "shards"
+    partial = root / f"{resumed.name}.partial"
     images = len(list((root / "data").rglob("*.png")))
-    while process.poll() is None and len(list(shards.glob("0*"))) < images / SHARD / 2:
+    while process.poll() is None and len(list(partial.glob(SHARDS))) < images / SHARD / 2:
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     code = process.wait()
-    written = len(list(shards.glob("0*")))
+    written = len(list(partial.glob(SHARDS)))
     again = start(root, method, timesteps, resumed).wait()
     return {
         "method": method,
