@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
 
 from attribution.errors import InputError
 from attribution.index.manifest import file_digest, weights_digest
@@ -44,7 +45,7 @@ class ClipEmbedder:
         self.settings_digest = file_digest(config) if local else ""
         try:
             model, _, preprocess = open_clip.create_model_and_transforms(identifier, device=device)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise EmbedderError(f"{name} cannot be loaded: {error}") from error
         self.model: Any = model.eval()
         self.dimension: int = model.visual.output_dim

@@ -66,7 +66,7 @@ def _find_images(root: Path) -> list[Sample]:
 def _read_metadata(path: Path) -> list[Sample]:
     samples: dict[str, Sample] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ImageFolderError(f"{path} is not UTF-8: {error}") from error
     for number, line in enumerate(lines, start=1):

@@ -42,18 +42,26 @@ def main() -> None:
     arguments = parser.parse_args()
     # A shell that runs this in the background has SIGINT ignored, here and in every child.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_images(root / "data", arguments.images)
         draw_queries(root / "queries")
         for method in arguments.methods:
-            rows.append(compare(root, method, arguments.timesteps))
-            print(json.dumps(rows[-1]), flush=True)
-    found = {"images": arguments.images, "timesteps": arguments.timesteps, "methods": rows}
-    arguments.out.write_text(json.dumps(found, indent=2) + "\n")
-    if not all(row["same_file"] for row in rows):
+            row = compare(root, method, arguments.timesteps)
+            print(json.dumps({"method": method} | row), flush=True)
+            rows = known(arguments.out) | {method: row}
+            found = {"images": arguments.images, "timesteps": arguments.timesteps, "methods": rows}
+            arguments.out.write_text(json.dumps(found, indent=2) + "\n")
+    if not all(row["same_file"] for row in known(arguments.out).values()):
         sys.exit("an interrupted run ended otherwise")
+
+
+def known(out: Path) -> dict[str, dict[str, Any]]:
+    """What earlier runs found, by method."""
+    if not out.is_file():
+        return {}
+    rows: dict[str, dict[str, Any]] = json.loads(out.read_text())["methods"]
+    return rows
 
 
 def write_images(folder: Path, count: int) -> None:
@@ -92,7 +100,6 @@ def compare(root: Path, method: str, timesteps: int) -> dict[str, Any]:
     written = len(list(partial.glob(SHARDS)))
     again = start(root, method, timesteps, resumed).wait()
     return {
-        "method": method,
         "seconds_alone": round(seconds, 1),
         "interrupted_with_code": code,
         "shards_written_by_then": written,
@@ -110,6 +117,7 @@ def start(root: Path, method: str, timesteps: int, out: Path) -> subprocess.Pope
         "--method": method,
         "--timesteps": timesteps,
         "--projection-dim": 1024,
+        "--threads": 1,
         "--out": out,
     }
     command = [sys.executable, "-m", "cli.main", "scores"]

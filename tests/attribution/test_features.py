@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
-from safetensors.torch import save_file
 
-from attribution.denoisers import Denoiser, DenoiserError, Drawing
+from attribution.denoisers import Denoiser, Drawing
+from attribution.embeddings import ClipEmbedder
 from attribution.features import (
     Batch,
     FeatureError,
@@ -23,10 +19,10 @@ from attribution.features import (
     GradientFeatures,
     JourneyFeatures,
     RunningMean,
+    feature_extractor,
 )
 from attribution.image_folder import ImageFolder
-from attribution.index.config import IndexConfig, Normalisation
-from attribution.noise import noise_seed, sample_noise, select_timesteps
+from attribution.index.config import ConfigError, IndexConfig, Normalisation
 
 
 def batch_of(folder: ImageFolder, rows: list[int]) -> Batch:
@@ -85,22 +81,83 @@ def test_normalisations_against_their_formulas(
     np.testing.assert_allclose(mean.result().numpy(), (g / divisor).mean(axis=0), rtol=1e-5)
 
 
-def test_noise_belongs_to_key_timestep_draw_and_seed() -> None:
-    base = sample_noise(["a", "b"], 10, (3, 4), seed=0)
-    assert torch.equal(sample_noise(["b"], 10, (3, 4), seed=0)[0], base[1])
-    others = [noise_seed("a", 10, 0, 0), noise_seed("a", 11, 0, 0), noise_seed("a", 10, 1, 0),
-              noise_seed("a", 10, 0, 1), noise_seed("b", 10, 0, 0)]  # fmt: skip
-    assert len(set(others)) == len(others)
+@pytest.mark.parametrize("normalisation", ["none", "timestep", "elementwise"])
+def test_timesteps_are_averaged_from_those_kept_apart(
+    tiny_ddpm: Path, tiny_folder: Path, normalisation: Normalisation
+) -> None:
+    """Also r̄: the mean of each timestep's length over the root of their sum of squares."""
+    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_ddpm)
+    knobs = {"timesteps": 3, "projection_dim": 300, "draws": 2}
+    apart = IndexConfig(average_timesteps=False, **knobs)
+    kept = extract(GradientFeatures(denoiser, apart), folder, [0, 1])
+    averaged = IndexConfig(normalisation=normalisation, **knobs)
+    found = extract(GradientFeatures(denoiser, averaged), folder, [0, 1])
+    mean = RunningMean(normalisation)
+    for group in range(3):
+        mean.add(kept.gradients[:, group])
+    torch.testing.assert_close(found.gradients[:, 0], mean.result(), rtol=1e-4, atol=1e-5)
+    r = kept.residuals
+    expected = (r / (r**2).sum(dim=1, keepdim=True).sqrt()).mean(dim=1, keepdim=True)
+    torch.testing.assert_close(found.residuals, expected)
+    inside = kept.probed_residuals.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(found.probed_residuals, inside)
 
 
-@given(st.integers(1, 1000))
-def test_uniform_timesteps_are_distinct_and_spread(count: int) -> None:
-    steps = select_timesteps(count, "uniform")
-    assert len(set(steps)) == count
-    assert steps == sorted(steps)
-    assert steps[0] == 0
-    assert steps[-1] < 1000
-    assert select_timesteps(count, "cumulative") == list(range(count))
+def test_noise_and_caption_make_the_features(tiny_model: Path, tiny_folder: Path) -> None:
+    """The key seeds the noise, whatever an image is called; the caption is the condition."""
+    folder = ImageFolder(tiny_folder)
+    config = IndexConfig(timesteps=2, projection_dim=300)
+    extractor = GradientFeatures(Denoiser.load(tiny_model), config)
+    image = folder.image(0)
+
+    def gradient(key: str, caption: str | None, name: str) -> torch.Tensor:
+        batch = Batch([key], [image], [caption], [None], [name])
+        return extractor.extract(batch).gradients[0]
+
+    plain = gradient("a", "disc, ada", "first")
+    assert torch.equal(gradient("a", "disc, ada", "second"), plain)
+    for other in (gradient("b", "disc, ada", "first"), gradient("a", None, "first")):
+        assert (other - plain).norm() > 1e-3 * plain.norm()
+
+
+def test_progress_runs_to_the_end(trained_ddpm: Path, tiny_folder: Path) -> None:
+    folder = ImageFolder(tiny_folder)
+    config = IndexConfig(output="loss", timesteps=4, projection_dim=300, checkpoints=2)
+    told: list[float] = []
+    GradientFeatures(Denoiser.load(trained_ddpm), config).extract(
+        batch_of(folder, list(range(10))), told.append
+    )
+    assert told == [0.125 * step for step in range(1, 9)]
+
+
+def test_pixels_are_what_the_model_sees(tiny_ddpm: Path, tiny_folder: Path) -> None:
+    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_ddpm)
+    extractor = feature_extractor(IndexConfig(output="pixels"), denoiser, None)
+    found = extractor.extract(batch_of(folder, [0, 7])).gradients
+    assert found.shape == (2, *extractor.shape)
+    for row, i in enumerate([0, 7]):
+        grey = folder.image(i).convert("L").resize((8, 8), Image.Resampling.LANCZOS)
+        expected = np.asarray(grey, dtype=np.float32).ravel() / 127.5 - 1
+        np.testing.assert_allclose(found[row, 0, 0], expected, atol=1e-6)
+
+
+def test_embeddings_keep_their_lengths(tiny_clip: Path, tiny_folder: Path) -> None:
+    """``clip`` is their inner product; only ``clip-cosine`` divides by lengths."""
+    folder, clip = ImageFolder(tiny_folder), ClipEmbedder(str(tiny_clip))
+    extractor = feature_extractor(IndexConfig(output="clip"), None, clip)
+    found = extractor.extract(batch_of(folder, [0, 7])).gradients
+    assert found.shape == (2, *extractor.shape)
+    unit = clip.embed_images([folder.image(0), folder.image(7)])
+    lengths = found[:, 0, 0].norm(dim=1, keepdim=True)
+    assert ((lengths - 1).abs() > 0.1).all()
+    torch.testing.assert_close(found[:, 0, 0], lengths * torch.from_numpy(unit))
+
+
+def test_an_extractor_asks_for_its_model(tiny_clip: Path) -> None:
+    with pytest.raises(ConfigError, match="output clip needs a CLIP model"):
+        feature_extractor(IndexConfig(output="clip"), None, None)
+    with pytest.raises(ConfigError, match="output loss needs a diffusion model"):
+        feature_extractor(IndexConfig(output="loss"), None, ClipEmbedder(str(tiny_clip)))
 
 
 def tensors(extractor: GradientFeatures, folder: ImageFolder, rows: list[int]) -> torch.Tensor:
@@ -143,6 +200,20 @@ def test_checkpoints_are_groups_and_leave_no_trace(trained_ddpm: Path, tiny_fold
     with denoiser.weights_of(denoiser.checkpoints[0]):
         early = extract(GradientFeatures(denoiser, single), folder, [0, 1]).gradients
     torch.testing.assert_close(early[:, 0], found[:, 0])
+    both = IndexConfig(
+        output="loss", timesteps=2, projection_dim=300, checkpoints=2, average_timesteps=False
+    )
+    groups = extract(GradientFeatures(denoiser, both), folder, [0, 1]).gradients
+    assert groups.shape[1] == 4  # the timesteps of one checkpoint, then those of the next
+    torch.testing.assert_close(groups[:, 2:].mean(dim=1, keepdim=True), finished)
+
+    def interrupt(fraction: float) -> None:
+        assert not torch.equal(denoiser.network.state_dict()["conv_in.weight"], before_first)
+        raise KeyboardInterrupt
+
+    before_first = before["conv_in.weight"]
+    with pytest.raises(KeyboardInterrupt):
+        GradientFeatures(denoiser, config).extract(batch_of(folder, [0]), interrupt)
     for name, p in denoiser.network.state_dict().items():
         assert torch.equal(p, before[name])
     with pytest.raises(ValueError, match="checkpoint-<step>/unet"):
@@ -150,8 +221,14 @@ def test_checkpoints_are_groups_and_leave_no_trace(trained_ddpm: Path, tiny_fold
 
 
 def test_gradients_that_are_not_finite_name_their_image(tiny_ddpm: Path, tiny_folder: Path) -> None:
+    """The one among several, by the name that the user knows."""
     folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_ddpm)
     extractor = GradientFeatures(denoiser, IndexConfig(timesteps=1, projection_dim=300))
+    batch = replace(batch_of(folder, [0, 1, 2]), names=["first", "second", "third"])
+    x_0 = tensors(extractor, folder, [0, 1, 2])
+    x_0[1, 0, 0, 0] = torch.nan
+    with pytest.raises(FeatureError, match="gradients of second are NaN or infinite"):
+        extractor.along(batch, [(10, x_0)])
     with torch.no_grad():
         denoiser.pipeline.unet.conv_out.weight.fill_(torch.inf)
     with pytest.raises(FeatureError, match=r"ada/cross\.png"):
@@ -177,60 +254,13 @@ def test_journey_follows_the_drawing(tiny_model: Path) -> None:
     ]
     expected = torch.stack(by_hand).mean(dim=0)[:, None]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    other = denoiser.generate("ring, bob", replace(drawing, seed=5))
+    pair = Batch(["other", "query"], [other, image], ["ring, bob", "disc, ada"], [5, 4])
+    beside = JourneyFeatures(gradients, drawing).extract(pair).gradients[1:]
+    assert (beside - found).norm() < 1e-4 * found.norm()
+
     with pytest.raises(FeatureError, match="query has no seed"):
         JourneyFeatures(gradients).extract(Batch(["query"], [image], [None], [None]))
     white = Image.new("RGB", image.size, "white")
     with pytest.raises(FeatureError, match="not what the model draws from seed 4 in 3 steps"):
         JourneyFeatures(gradients, drawing).extract(Batch(["q"], [white], ["disc, ada"], [4]))
-
-
-def test_weights_that_are_not_numbers_are_refused(trained_ddpm: Path) -> None:
-    denoiser = Denoiser.load(trained_ddpm)
-    with torch.no_grad():
-        denoiser.pipeline.unet.conv_in.bias[0] = torch.nan
-    with pytest.raises(DenoiserError, match=r"NaN or infinity in conv_in\.bias"):
-        Denoiser(denoiser.pipeline)
-
-
-def test_a_checkpoint_that_does_not_fit_changes_nothing(trained_ddpm: Path, tmp_path: Path) -> None:
-    denoiser = Denoiser.load(trained_ddpm)
-    before = {name: p.clone() for name, p in denoiser.network.state_dict().items()}
-    unet = tmp_path / "checkpoint-7" / "unet"
-    unet.mkdir(parents=True)
-    partial = {name: 2 * p for name, p in list(before.items())[:-1]}
-    save_file(partial, unet / "diffusion_pytorch_model.safetensors")
-    with (
-        pytest.raises(DenoiserError, match="checkpoint-7 does not fit the model"),
-        denoiser.weights_of(tmp_path / "checkpoint-7"),
-    ):
-        raise AssertionError("it was loaded")
-    for name, p in denoiser.network.state_dict().items():
-        assert torch.equal(p, before[name])
-
-
-def test_folders_that_name_no_step_are_no_checkpoints(trained_ddpm: Path, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    shutil.copytree(trained_ddpm, model)
-    (model / "checkpoint-10").rename(model / "checkpoint-best")
-    found = [path.name for path in Denoiser.load(model).checkpoints]
-    assert found == ["checkpoint-20", "checkpoint-100"]
-
-
-def test_unusable_models_say_why(tiny_ddpm: Path, tmp_path: Path) -> None:
-    for number, (file, field, value, told) in enumerate(
-        [
-            ("unet", "sample_size", None, "no sample_size"),
-            ("unet", "num_class_embeds", 3, r"lack class_embedding\.weight"),
-            ("scheduler", "prediction_type", "sample", "is not supported"),
-        ]
-    ):
-        model = tmp_path / str(number)
-        shutil.copytree(tiny_ddpm, model)
-        name = "config.json" if file == "unet" else "scheduler_config.json"
-        config = json.loads((model / file / name).read_text())
-        (model / file / name).write_text(json.dumps(config | {field: value}))
-        with pytest.raises(DenoiserError, match=told):
-            Denoiser.load(model)
-    labelled = UNet2DModel.from_config(Denoiser.load(tiny_ddpm).network.config, num_class_embeds=3)
-    with pytest.raises(DenoiserError, match="labelled classes"):
-        Denoiser(DDPMPipeline(labelled, DDPMScheduler()))

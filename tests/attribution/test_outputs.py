@@ -82,9 +82,6 @@ def test_probes_are_orthonormal_and_see_every_channel(name: OutputName) -> None:
     assert torch.equal(probes[:, 0, 0], probes[:, 0, 2])
 
 
-
-
-
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ConfigError, match="do not fit"):
         region_probes(7, *SHAPE)

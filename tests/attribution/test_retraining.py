@@ -14,7 +14,7 @@ from attribution.denoisers import Condition, Denoiser
 from attribution.features import Batch, GradientFeatures
 from attribution.index.config import IndexConfig
 
-KINDS, EACH, SIZE, STEPS = 6, 10, 8, 250
+KINDS, EACH, SIZE, STEPS = 6, 10, 8, 100
 
 
 def pictures(each: int, seed: int) -> torch.Tensor:
@@ -105,4 +105,4 @@ def test_signed_effects_follow_leave_ten_out_retraining() -> None:
         predicted = signed.reshape(KINDS, EACH).sum(axis=1)
         correlations.append(spearmanr(predicted, actual).statistic)
     print("mean Spearman over queries", np.mean(correlations))
-    assert np.mean(correlations) > 0.15
+    assert np.mean(correlations) > 0.25

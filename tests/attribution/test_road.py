@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from attribution.answers import compose_answer, ranking
 from attribution.attributor import Attribution, Attributor
-from attribution.denoisers import Denoiser
+from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
-from attribution.features import Batch, GradientFeatures
+from attribution.errors import InputError
+from attribution.features import Batch, FeatureError, GradientFeatures
 from attribution.image_folder import ImageFolder
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
-from attribution.index.manifest import IndexFormatError
 from attribution.index.search import Index
 from attribution.index.shards import query_key
 from attribution.methods import MethodError
@@ -140,6 +142,104 @@ def test_answer_adds_up(asked: Attribution, tiny_folder: Path) -> None:
     }
 
 
+def test_methods_of_one_index_differ_in_their_last_step(
+    attributor: Attributor, picture: Image.Image, asked: Attribution
+) -> None:
+    """The same effects, squared or signed; with all pairs of regions, more of them."""
+    signed, pairs = (
+        attributor.attribute(picture, caption="disc, ada", method=method)
+        for method in ("das-signed", "das-frobenius")
+    )
+    assert (asked.method, signed.method) == ("das", "das-signed")
+    np.testing.assert_allclose(signed.effects, asked.effects)
+    np.testing.assert_allclose(signed.scores, asked.effects.sum(axis=1))
+    assert (signed.scores < 0).any()
+    assert (signed.scores > 0).any()
+    assert (pairs.scores > asked.scores).all()
+    assert (pairs.effects > 0).all()
+    for attribution in (asked, signed, pairs):
+        np.testing.assert_allclose(attribution.parts.sum(axis=1), attribution.scores)
+
+
+def test_shares_are_the_proponents(
+    attributor: Attributor, picture: Image.Image, tiny_folder: Path
+) -> None:
+    """Where scores are signed, an opponent has no share; owners that are not known are counted."""
+    signed = attributor.attribute(picture, caption="disc, ada", method="das-signed")
+    samples = {s.key: s for s in ImageFolder(tiny_folder).samples if s.creator == "Ada Example"}
+    answer = compose_answer(signed, samples, top_k=12)
+    total = sum(max(score, 0) for score in signed.scores)
+    for row in answer["contributors"]:
+        assert row["share"] == pytest.approx(max(row["score"], 0) / total)
+        assert (row["creator"] is None) == row["key"].startswith("bob")
+    by_creator = {row["creator"]: row for row in answer["by_creator"]}
+    assert by_creator.keys() == {"Ada Example", "unknown"}
+    listed = [row["share"] for row in answer["contributors"] if row["creator"] is None]
+    assert by_creator["unknown"]["share"] == pytest.approx(sum(listed))
+    assert by_creator["unknown"]["images"] == 6
+
+
+def test_standard_errors_are_those_of_a_sum_over_regions(asked: Attribution) -> None:
+    """√m times the standard deviation of m = 4 effects; one output alone has none."""
+    for row in compose_answer(asked, {}, top_k=3)["contributors"]:
+        effects = asked.effects[asked.keys.index(row["key"])]
+        assert row["effect"] == pytest.approx(effects.sum())
+        deviation = np.sqrt(((effects - effects.mean()) ** 2).sum() / 3)
+        assert row["std_error"] == pytest.approx(2 * deviation)
+    alone = replace(asked, effects=asked.effects[:, :1], parts=asked.parts[:, :1])
+    assert compose_answer(alone, {}, top_k=1)["contributors"][0]["std_error"] is None
+
+
+def test_an_answer_says_what_it_rests_on(attributor: Attributor, asked: Attribution) -> None:
+    manifest = attributor.index.manifest
+    assert compose_answer(asked, {}, top_k=1)["rests_on"] == {
+        "method": "das",
+        **CONFIG.to_dict(),
+        "outputs": 4,
+        "dimension": manifest.dimension,
+        "dampings_absolute": manifest.dampings,
+        "model_digest": attributor.denoiser.digest,
+        "clip_digest": attributor.clip.digest,
+        "index_version": manifest.digest,
+    }
+
+
+def test_a_drawing_is_followed_where_the_method_asks(
+    tmp_path: Path, tiny_ddpm: Path, tiny_clip: Path, tiny_folder: Path
+) -> None:
+    """Journey TRAK wants how the picture was drawn; TRAK does not care."""
+    config = IndexConfig(output="loss", timesteps=2, projection_dim=300)
+    attributor = build(tmp_path, tiny_ddpm, tiny_clip, tiny_folder, config)
+    drawing = Drawing(seed=3, steps=4)
+    drawn = attributor.denoiser.generate("", drawing)
+    journey = attributor.attribute(drawn, drawing=drawing, method="journey-trak")
+    plain, again = (
+        attributor.attribute(drawn, drawing=known, method="trak") for known in (None, drawing)
+    )
+    np.testing.assert_array_equal(plain.scores, again.scores)
+    assert np.abs(journey.scores - plain.scores).max() > 1e-3 * np.abs(plain.scores).max()
+    with pytest.raises(FeatureError, match="has no seed"):
+        attributor.attribute(drawn, method="journey-trak")
+
+
+def test_another_model_or_clip_than_the_index_was_built_from_is_refused(
+    attributor: Attributor, tiny_ddpm: Path, tiny_clip: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="built from another model"):
+        Attributor(attributor.index, Denoiser.load(tiny_ddpm), attributor.clip)
+    shutil.copytree(tiny_clip, tmp_path / "clip")
+    file = tmp_path / "clip" / "open_clip_model.safetensors"
+    save_file({name: 2 * p for name, p in load_file(file).items()}, file)
+    with pytest.raises(InputError, match="built from another CLIP"):
+        Attributor(attributor.index, attributor.denoiser, ClipEmbedder(str(tmp_path / "clip")))
+
+
+def test_progress_names_its_stages(attributor: Attributor, picture: Image.Image) -> None:
+    told: list[tuple[str, float]] = []
+    attributor.attribute(picture, on_progress=lambda *stage: told.append(stage))
+    assert told == [("features", 1.0), ("search", 0.0), ("search", 1.0)]
+
+
 def test_method_that_the_index_does_not_hold_is_refused(
     attributor: Attributor, picture: Image.Image
 ) -> None:
@@ -147,39 +247,3 @@ def test_method_that_the_index_does_not_hold_is_refused(
         attributor.attribute(picture, method="dtrak")
     with pytest.raises(MethodError, match="unknown method"):
         attributor.attribute(picture, method="guess")
-
-
-def test_an_index_is_written_once_and_its_shards_go(
-    tmp_path: Path, tiny_model: Path, tiny_folder: Path
-) -> None:
-    extractor = GradientFeatures(Denoiser.load(tiny_model), CONFIG)
-    builder = IndexBuilder(tmp_path, extractor, ImageFolder(tiny_folder), shard_size=5)
-    with pytest.raises(ValueError, match=r"shards \[0, 1, 2\]"):
-        builder.finalise(None)
-    for shard in builder.shards:
-        builder.extract(shard.number)
-    manifest = builder.finalise(None)
-    assert not (tmp_path / "shards").exists()
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    builder.extract(0)
-    assert builder.finalise(None) == manifest
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
-
-    index = Index(tmp_path, verify=True)
-    with pytest.raises(IndexFormatError, match="without CLIP"):
-        index.nearest(np.zeros(8, dtype=np.float32), 3)
-    with (tmp_path / "directions.bin").open("ab") as file:
-        file.truncate(100)
-    with pytest.raises(IndexFormatError, match="missing or damaged"):
-        Index(tmp_path)
-
-
-def test_an_index_without_kernel_says_so(
-    tmp_path: Path, tiny_model: Path, tiny_folder: Path
-) -> None:
-    extractor = GradientFeatures(Denoiser.load(tiny_model), CONFIG)
-    builder = IndexBuilder(tmp_path, extractor, ImageFolder(tiny_folder))
-    builder.extract(0)
-    builder.finalise(None, with_kernel=False)
-    with pytest.raises(IndexFormatError, match="holds no kernel"):
-        Index(tmp_path).precondition(torch.zeros(1, *extractor.shape))

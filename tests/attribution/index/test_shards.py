@@ -78,27 +78,32 @@ def test_half_a_file_and_another_runs_file_are_done_again(
     extractor = PixelFeatures(Denoiser.load(tiny_ddpm), config)
     others = FeatureShards(shards.directory, extractor, shards.folder, shard_size=5)
     assert not others.is_written(others.shards[0])
+    others.extract(0)
+    assert others.is_written(others.shards[0])
+    assert not shards.is_written(shards.shards[0])
 
 
 def test_another_model_is_another_run(
-    tmp_path: Path, tiny_ddpm: Path, trained_ddpm: Path, tiny_folder: Path
+    tmp_path: Path, trained_ddpm: Path, tiny_folder: Path
 ) -> None:
     """The finished weights are equal; a checkpoint's are not."""
+    model = tmp_path / "model"
+    shutil.copytree(trained_ddpm, model)
     config = IndexConfig(output="loss", timesteps=1, projection_dim=300, checkpoints=2)
     folder = ImageFolder(tiny_folder)
 
-    def identity(model: Path) -> str:
+    def identity() -> str:
         return FeatureShards(
             tmp_path, GradientFeatures(Denoiser.load(model), config), folder
         ).identity
 
-    before = identity(trained_ddpm)
-    weights = trained_ddpm / "checkpoint-20" / "unet" / "diffusion_pytorch_model.safetensors"
+    before = identity()
+    weights = model / "checkpoint-20" / "unet" / "diffusion_pytorch_model.safetensors"
     kept = weights.read_bytes()
     save_file({name: 2 * p for name, p in load_file(weights).items()}, weights)
-    assert identity(trained_ddpm) != before
+    assert identity() != before
     weights.write_bytes(kept)
-    assert identity(trained_ddpm) == before
+    assert identity() == before
 
 
 def test_another_schedule_is_another_run(

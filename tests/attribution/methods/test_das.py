@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.func import functional_call, jacrev
 
-from attribution.denoisers import Denoiser
+from attribution.denoisers import Condition, Denoiser
 from attribution.features import Batch, GradientFeatures
 from attribution.gradients import GradientProjector
 from attribution.image_folder import ImageFolder
@@ -18,6 +18,7 @@ from attribution.index.config import IndexConfig
 from attribution.index.search import Index
 from attribution.methods import METHODS, MethodError, config_for, methods_of
 from attribution.methods.das import das_t
+from attribution.noise import sample_noise
 from attribution.outputs import LinearProbes, region_probes
 
 
@@ -90,34 +91,34 @@ def test_das_t_from_probes_is_the_exact_jacobian_form(
         projection="identity",
         parameters="conv_out",
         store="float32",
-        damping=0.5,
+        damping=0.05,
     )
     extractor = GradientFeatures(Denoiser.load(tiny_ddpm), config)
     builder = IndexBuilder(tmp_path, extractor, folder)
     builder.extract(0)
     builder.finalise(None)
     index, method = Index(tmp_path), METHODS["das-t"]
-    samples = folder.samples
+    keys = [sample.key for sample in folder.samples]
+    images = [folder.image(i) for i in range(len(folder))]
     asking = Batch(["query"], [folder.image(3)], [None], [None])
     gen = extractor.extract(asking).gradients
     facts = index.facts(slice(None))
     products = index.products(index.precondition(gen), all_pairs=True)
     found = method.score(method.effects(products, facts, gen.norm(dim=-1).numpy()), facts)[0]
 
-    train = extractor.extract(
-        Batch(
-            [sample.key for sample in samples],
-            [folder.image(i) for i in range(len(folder))],
-            [None] * len(folder),
-            [None] * len(folder),
-        )
-    )
-    per_timestep = []
-    for group, damping in enumerate(index.manifest.dampings):
+    train = extractor.extract(Batch(keys, images, [None] * len(keys), [None] * len(keys)))
+    denoiser, per_timestep = extractor.denoiser, []
+    x_0 = torch.stack([denoiser.encode(image) for image in images])
+    for group, timestep in enumerate(extractor.timesteps):
+        noise = sample_noise(keys, timestep, denoiser.shape, config.seed)
+        t = torch.full((len(keys),), timestep)
+        with torch.no_grad():
+            predicted = denoiser.predict(denoiser.add_noise(x_0, noise, t), t, Condition())
         J = train.gradients[:, group].double().numpy().transpose(0, 2, 1)
-        r = train.probed_residuals[:, group].double().numpy()
+        r = (predicted - noise).flatten(1).double().numpy()
+        damping = index.manifest.dampings[group]
         per_timestep.append(das_t(gen[0, group].double().numpy().T, J, r, damping))
-    np.testing.assert_allclose(found, np.mean(per_timestep, axis=0), rtol=2e-2)
+    np.testing.assert_allclose(found, np.mean(per_timestep, axis=0), rtol=1e-4)
 
 
 def test_each_index_answers_its_own_methods() -> None:

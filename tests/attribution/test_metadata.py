@@ -1,0 +1,82 @@
+"""Folders of training images: with owners or without, and which are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from attribution.metadata import ImageFolderError, Sample, read_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "folder"
+    (root / "sub").mkdir(parents=True)
+    for name in ("b.png", "a.JPG", "sub/c.webp", "../outside.png"):
+        Image.new("RGB", (2, 2)).save(root / name)
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def write(folder: Path, *rows: object) -> None:
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+
+
+def test_without_metadata_every_image_is_found_in_order(folder: Path) -> None:
+    assert read_folder(folder) == [Sample("a.JPG"), Sample("b.png"), Sample("sub/c.webp")]
+
+
+def test_metadata_chooses_and_describes(folder: Path) -> None:
+    known = {"text": "sea", "creator": "Ada", "licence": "CC0-1.0", "source": "home", "seed": 3}
+    write(folder, {"file_name": "sub/c.webp", **known, "width": 2}, "", {"file_name": "./b.png"})
+    assert read_folder(folder) == [Sample("b.png"), Sample("sub/c.webp", **known)]
+
+
+def test_only_line_feeds_end_a_line(folder: Path) -> None:
+    """Captions from the web hold other separators, which JSON takes as they are."""
+    text = "sea\u2028and\u2029sky\x85"
+    row = json.dumps({"file_name": "b.png", "text": text}, ensure_ascii=False)
+    (folder / "metadata.jsonl").write_bytes(f"{row}\r\n".encode())
+    assert read_folder(folder) == [Sample("b.png", text)]
+
+
+@pytest.mark.parametrize(("row", "told"), [
+    ("{", "metadata.jsonl:2: not an object with a file_name"),
+    ([], "not an object with a file_name"),
+    ({"text": "sea"}, "not an object with a file_name"),
+    ({"file_name": "none.png"}, "none.png does not exist"),
+    ({"file_name": "../outside.png"}, "lies outside the folder"),
+    ({"file_name": "/"}, "lies outside the folder"),
+    ({"file_name": "x" * 5000}, "cannot be opened"),
+    ({"file_name": "a.JPG"}, "a.JPG is listed twice"),
+    ({"file_name": "b.png", "creator": 3}, "creator must be a string"),
+    ({"file_name": "b.png", "text": "\0"}, "text holds a character that cannot be stored"),
+    ({"file_name": "b.png", "text": "\ud800"}, "text holds a character that cannot be stored"),
+    ({"file_name": "b.png", "seed": -1}, "seed must be a whole number"),
+    ({"file_name": "b.png", "seed": True}, "seed must be a whole number"),
+    ({"file_name": "b.png", "seed": 2**63}, "seed must be a whole number"),
+])  # fmt: skip
+def test_a_faulty_line_is_named(folder: Path, row: object, told: str) -> None:
+    write(folder, {"file_name": "a.JPG"}, row)
+    with pytest.raises(ImageFolderError, match=told):
+        read_folder(folder)
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageFolderError, match="holds no images"):
+        read_folder(tmp_path)
+    with pytest.raises(ImageFolderError, match="is not a folder"):
+        read_folder(tmp_path / "none")
+    (tmp_path / "metadata.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(ImageFolderError, match="is not UTF-8"):
+        read_folder(tmp_path)
+
+
+def test_links_out_of_the_folder_are_refused(folder: Path) -> None:
+    (folder / "sub" / "out.png").symlink_to(folder.parent / "outside.png")
+    with pytest.raises(ImageFolderError, match=r"sub/out\.png lies outside the folder"):
+        read_folder(folder)
