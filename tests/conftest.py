@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DConditionModel, UNet2DModel
+from hypothesis import settings
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 torch.set_num_threads(1)
+settings.register_profile("any machine", deadline=None)  # however busy it is
+settings.load_profile("any machine")
 
 pytest_plugins = ("service_lanes",)
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.models.normalization import RMSNorm
-from hypothesis import given
-from hypothesis import strategies as st
 from peft import LoraConfig
 from torch import nn
 from torch.func import functional_call, grad, vmap
@@ -180,11 +178,12 @@ class Normalisations(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.group = nn.GroupNorm(2, 4)
-        self.layer = nn.LayerNorm(4)
+        self.group = nn.GroupNorm(2, 4, eps=0.1)
+        self.layer = nn.LayerNorm(4, eps=0.1)
         self.unbiased = nn.LayerNorm(4, bias=False)
         self.rms = nn.RMSNorm(4)
-        self.diffusers_rms = RMSNorm(4, eps=1e-6)
+        self.padded_rms = nn.RMSNorm(4, eps=0.1)
+        self.diffusers_rms = RMSNorm(4, eps=0.1)
         self.biased_rms = RMSNorm(4, eps=1e-6, bias=True)
         self.whole = nn.LayerNorm((9, 4))
         self.plain = nn.LayerNorm(4, elementwise_affine=False)
@@ -279,13 +278,6 @@ def test_more_numbers_than_parameters_are_refused() -> None:
     with pytest.raises(ConfigError, match=f"larger than the {p} selected"):
         GradientProjector(module, projection_dim=p + 1)
     assert GradientProjector(module, kind="identity", projection_dim=p + 1).size == p
-
-
-@given(st.integers(500, 50_000), st.integers(1, 60), st.integers(0, 60))
-def test_sides_give_about_as_many_numbers_as_wanted(k: int, matrices: int, vectors: int) -> None:
-    side = projections.side_length(k, matrices, vectors)
-    sizes = [matrices * s**2 + vectors * s for s in (side - 1, side, side + 1)]
-    assert abs(sizes[1] - k) <= min(abs(sizes[0] - k), abs(sizes[2] - k)) + matrices
 
 
 def test_recording_leaves_the_module_as_it_was(tiny_model: Path) -> None:

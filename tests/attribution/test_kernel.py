@@ -27,7 +27,6 @@ def leverages(kernel: Kernel, rows: np.ndarray, *dampings: float) -> np.ndarray:
     return kernel.leverages(inside, torch.tensor(dampings, dtype=torch.float64)).numpy()
 
 
-@settings(deadline=None)
 @given(shapes, dampings)
 def test_preconditioning_is_the_damped_inverse(shape: tuple[int, int, int], damping: float) -> None:
     rows, k, seed = shape
@@ -48,7 +47,6 @@ def test_preconditioning_is_the_damped_inverse(shape: tuple[int, int, int], damp
     )
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**16), dampings)
 def test_primal_and_dual_agree(seed: int, damping: float) -> None:
     """Padding the rows with zeros moves the same kernel from the dual to the primal side."""
@@ -61,7 +59,6 @@ def test_primal_and_dual_agree(seed: int, damping: float) -> None:
     )
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**16), dampings, st.floats(0.01, 100))
 def test_scale_of_the_features_changes_no_ranking(seed: int, damping: float, c: float) -> None:
     """Features times c with λ times c²: effects stay, because relative damping scales itself."""
@@ -78,12 +75,13 @@ def test_scale_of_the_features_changes_no_ranking(seed: int, damping: float, c: 
     )
 
 
-@pytest.mark.parametrize(("rows", "k"), [(40, 12), (12, 40)])
+@settings(max_examples=40)
+@given(st.integers(3, 14), st.integers(1, 14), st.floats(0.01, 1), st.integers(0, 2**16))
 def test_chosen_damping_leaves_each_row_least_surprising(
-    rows: int, k: int, rng: np.random.Generator
+    rows: int, k: int, last: float, seed: int
 ) -> None:
     """Against the leave-one-out likelihood by brute force: n covariances for every λ."""
-    phi = rng.normal(size=(rows, k)) * np.linspace(3, 0.3, k)
+    phi = np.random.default_rng(seed).normal(size=(rows, k)) * np.geomspace(1, last, k)
     kernel = of(phi)
     surprises = []
     for relative in RELATIVE_DAMPINGS:
@@ -95,8 +93,9 @@ def test_chosen_damping_leaves_each_row_least_surprising(
             total += phi[i] @ np.linalg.solve(covariance, phi[i])
         surprises.append(total)
     blocks = torch.from_numpy(phi).tensor_split(4)
-    expected = kernel.absolute(RELATIVE_DAMPINGS[int(np.argmin(surprises))])
-    assert kernel.choose_damping(lambda: blocks) == pytest.approx(expected)
+    chosen = kernel.choose_damping(lambda: blocks) / kernel.absolute(1)
+    (place,) = np.flatnonzero(np.isclose(RELATIVE_DAMPINGS, chosen))
+    assert surprises[place] == pytest.approx(min(surprises), rel=1e-9, abs=1e-9)
 
 
 def test_chosen_damping_is_the_noise_and_scales_with_the_features(

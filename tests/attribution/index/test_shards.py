@@ -54,6 +54,16 @@ def test_a_shard_is_read_as_it_was_computed(shards: FeatureShards) -> None:
     torch.testing.assert_close(found[1, 0], pixels, rtol=1e-3, atol=1e-3)
 
 
+def test_progress_is_that_of_the_shard(tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path) -> None:
+    config = IndexConfig(timesteps=2, projection_dim=300)
+    extractor = GradientFeatures(Denoiser.load(tiny_ddpm), config)
+    folder = ImageFolder(tiny_folder)
+    shards = FeatureShards(tmp_path, extractor, folder, shard_size=5, batch_size=2)
+    told: list[float] = []
+    shards.extract(1, told.append)
+    assert told == pytest.approx([0.4, 0.8, 1, 1])
+
+
 def test_what_is_written_is_not_done_again(shards: FeatureShards) -> None:
     shards.extract(0)
     file = shards.directory / shards.shards[0].file_name
