@@ -87,7 +87,8 @@ class Denoiser:
 
     ``network`` is the module whose gradients are taken; it is in evaluation mode.  ``checkpoints``
     are the directories of earlier states of its weights, in the order of training;
-    ``settings_digest`` names what the directory says beside weights: schedule, sizes, tokenizer.
+    ``settings_digest`` names what the directory says beside weights: schedule, sizes, tokenizer;
+    ``noise_levels`` are √(1-ᾱ_t), one for each timestep of the training.
     """
 
     def __init__(
@@ -129,7 +130,8 @@ class Denoiser:
             )
         self.prediction_type: str = prediction
         self.schedule: Any = DDPMScheduler.from_config(scheduler_config)
-        self.train_timesteps: int = scheduler_config.num_train_timesteps
+        alphas_cumprod: torch.Tensor = self.schedule.alphas_cumprod
+        self.noise_levels: list[float] = (1 - alphas_cumprod.double()).sqrt().tolist()
 
     @classmethod
     def load(cls, directory: Path | str, device: torch.device | str = "cpu") -> Denoiser:
@@ -205,27 +207,36 @@ class Denoiser:
         A model without text draws too; the prompt must then be empty.  ``on_step`` is told how
         many steps are done, and the last one.
         """
-        if self.conditional:
-            path = self.pipeline.steps(
-                [prompt],
-                [drawing.seed],
-                drawing.negative_prompt,
-                drawing.steps,
-                drawing.guidance_scale,
-            )
-        elif prompt:
-            raise DenoiserError("this model draws without text and cannot follow a prompt")
-        else:
-            path = ddim_steps(
-                lambda x_t, t: self.predict(x_t, t.to(x_t.device), Condition()),
-                self.pipeline.scheduler.config,
-                starting_noise([drawing.seed], self.shape).to(self.device),
-                drawing.steps,
-            )
+        path = self.drawn_together([prompt], [drawing.seed], drawing)
         for done, step in enumerate(path, start=1):
             if on_step:
                 on_step(done, step)
         return to_image(step.sample[0])
+
+    def drawn_together(
+        self, prompts: Sequence[str], seeds: Sequence[int], drawing: Drawing
+    ) -> Iterator[Step]:
+        """The steps of several pictures at once, each from its own seed; ``drawing``'s is not used.
+
+        The last step's sample ``(B, C, H, W)`` are the pictures.
+        """
+        if self.conditional:
+            path: Iterator[Step] = self.pipeline.steps(
+                list(prompts),
+                list(seeds),
+                drawing.negative_prompt,
+                drawing.steps,
+                drawing.guidance_scale,
+            )
+            return path
+        if any(prompts):
+            raise DenoiserError("this model draws without text and cannot follow a prompt")
+        return ddim_steps(
+            lambda x_t, t: self.predict(x_t, t.to(x_t.device), Condition()),
+            self.pipeline.scheduler.config,
+            starting_noise(seeds, self.shape).to(self.device),
+            drawing.steps,
+        )
 
     def chosen_checkpoints(self, count: int) -> list[Path | None]:
         """``count`` states of the weights, spread evenly over training; None is the finished model.

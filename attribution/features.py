@@ -161,9 +161,7 @@ class GradientFeatures:
         self.identity = denoiser.digest_with(config.checkpoints)
         self.settings = denoiser.settings_digest
         self.checkpoints = denoiser.chosen_checkpoints(config.checkpoints)
-        self.timesteps = select_timesteps(
-            config.timesteps, config.schedule, denoiser.train_timesteps
-        )
+        self.timesteps = select_timesteps(config.timesteps, config.schedule, denoiser.noise_levels)
         self.output = output_function(config.output, config.probes, denoiser.shape)
         self.projector = GradientProjector(
             denoiser.network,
@@ -262,7 +260,10 @@ class GradientFeatures:
         """
         denoiser, times = self.denoiser, len(passes)
         noise = torch.cat(
-            [sample_noise(keys, t, denoiser.shape, self.config.seed, draw) for t, draw, _ in passes]
+            [
+                sample_noise(keys, t, denoiser.shape, self.config.seed, draw, self.config.noise)
+                for t, draw, _ in passes
+            ]
         ).to(denoiser.device)
         x_0 = torch.cat([x for _, _, x in passes]).to(denoiser.device)
         t = torch.tensor([t for t, _, _ in passes], device=denoiser.device)

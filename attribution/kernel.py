@@ -6,6 +6,7 @@ k ≤ N, ``(N, N)`` (dual) where N < k, N = m·n rows.  Everything here is float
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -15,8 +16,9 @@ from attribution.errors import InputError
 
 Blocks = Callable[[], Iterable[torch.Tensor]]
 
-# The values of λ / mean eigenvalue among which ``choose_damping`` chooses.
-RELATIVE_DAMPINGS = tuple(10 ** (exponent / 4) for exponent in range(-16, 9))
+# Of the kernel's directions: λ leaves no more, however many rows there are.
+MOST_DIRECTIONS = 2 / 3
+HALVINGS = 60  # of a range of log λ: to the last digits of a float64
 
 
 @dataclass(frozen=True)
@@ -85,26 +87,23 @@ class Kernel:
         """Σ σ/(σ+λ), the effective number of directions that λ leaves; equals Σ h over Φ."""
         return float((self.values / (self.values + damping)).sum())
 
-    def choose_damping(self, blocks: Blocks) -> float:
-        """λ from the gradients alone: that under which each is least surprising to the others.
+    def damping_at(self, mean_leverage: float, rows: int) -> float:
+        """λ under which the leverages of the ``rows`` of Φ have this mean.
 
-        The gradients are taken for N draws of a normal distribution, and the value with the largest
-        leave-one-out likelihood wins: N(0, H₋ᵢ / (N - 1)) for draw i.  As φᵀ H₋ᵢ⁻¹ φ = h / (1 - h)
-        and |H₋ᵢ| = |H| (1 - h), all values of a grid cost one pass over the rows.  (Leaving out all
-        m rows of an image at once chose the same values where it was tried.)
+        The mean leverage is Σ σ/(σ+λ) / N: the directions that λ leaves, for each row.  It never
+        asks for more than two thirds of the directions there are.
         """
-        dampings = torch.tensor([self.absolute(r) for r in RELATIVE_DAMPINGS], dtype=torch.float64)
-        volume, distance = torch.zeros_like(dampings), torch.zeros_like(dampings)
-        count = 0
-        for block in blocks():
-            h = self.leverages(self.inside(block), dampings).clamp(max=1 - 1e-12)
-            volume += torch.log1p(-h).sum(dim=1)
-            distance += (h / (1 - h)).sum(dim=1)
-            count += len(block)
-        log_determinant = torch.log(self.values + dampings[:, None]).sum(dim=1)
-        log_determinant += (self.dimension - len(self.values)) * dampings.log()
-        surprise = log_determinant + (volume + (count - 1) * distance) / count
-        return float(dampings[int(surprise.argmin())])
+        wanted = min(mean_leverage * rows, MOST_DIRECTIONS * len(self.values))
+        # Between these the sum falls from nearly all directions to nearly none.
+        low = math.log(float(self.values[0])) - 30
+        high = math.log(float(self.values[-1])) + 30
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            if self.degrees_of_freedom(math.exp(middle)) > wanted:
+                low = middle
+            else:
+                high = middle
+        return math.exp(high)
 
 
 def _first_significant(values: torch.Tensor) -> int:

@@ -30,6 +30,7 @@ from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.search import Index
 from attribution.metadata import METADATA, Sample
+from attribution.methods import config_for
 from cli.progress import console, progress_bar
 from demo.dataset import build as build_dataset
 from demo.paths import CLIP, DATA, HOME, MODEL, OUT
@@ -122,8 +123,8 @@ def run(pictures: int = 100) -> dict[str, Any]:
     asked: list[Question] = []
     with progress_bar("drawing", pictures) as advance:
         asked.extend(questions(denoiser, folder, pictures, advance))
-    das = attributor_for(IndexConfig(), denoiser, clip, folder)
-    dtrak = attributor_for(IndexConfig(output="square"), denoiser, clip, folder)
+    das = attributor_for(config_for("das"), denoiser, clip, folder)
+    dtrak = attributor_for(config_for("dtrak"), denoiser, clip, folder)
     tallies = {
         name: Tally([], [], [], [])
         for name in ("das", "das, prompt unknown", "das-signed", "dtrak", "clip")

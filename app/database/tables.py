@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -14,11 +14,13 @@ from sqlalchemy import (
     Index,
     MetaData,
     TypeDecorator,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 JOB_STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
+DEFAULT_TENANT = "default"
 INDEX_STATES = ("building", "ready", "failed")
 
 
@@ -59,16 +61,47 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to declare it
         datetime: UtcDateTime,
         dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
     }
 
 
-class Dataset(Base):
+class Tenant(Base):
+    """Whose things they are.  Installations without keys have one, ``default``."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Owned:
+    """A row of one tenant.  A tenant's sessions see no others (``engine.TenantDatabase``)."""
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), default=DEFAULT_TENANT)
+
+
+class ApiKey(Owned, Base):
+    """A key's SHA-256, never the key.  ``scopes`` say what it opens."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    digest: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Dataset(Owned, Base):
     """A registered folder of training images; ``digest`` is over its samples' rows."""
 
     __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("tenant_id", "name"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
     path: Mapped[str]
     digest: Mapped[str]
     sample_count: Mapped[int]
@@ -90,13 +123,14 @@ class Sample(Base):
     source: Mapped[str | None]
 
 
-class Model(Base):
+class Model(Owned, Base):
     """A diffusers directory and the CLIP beside it; digests are over their weight files."""
 
     __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("tenant_id", "name"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
     directory: Mapped[str]
     clip_directory: Mapped[str]
     digest: Mapped[str]
@@ -105,7 +139,7 @@ class Model(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class IndexVersion(Base):
+class IndexVersion(Owned, Base):
     """One immutable version of an index; a model has at most one active."""
 
     __tablename__ = "indexes"
@@ -147,6 +181,30 @@ class IndexVersion(Base):
     ready_at: Mapped[datetime | None]
 
 
+class Evidence(Base):
+    """How good a method was measured to be under one configuration, on one set of queries."""
+
+    __tablename__ = "evidence"
+    __table_args__ = (
+        UniqueConstraint("model_id", "dataset_id", "config_digest", "method", "query_set"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    config_digest: Mapped[str]
+    method: Mapped[str]
+    query_set: Mapped[str]
+    lds: Mapped[float]
+    std_error: Mapped[float]
+    of_limit: Mapped[float | None]
+    rho: Mapped[float | None]
+    subsets: Mapped[int]
+    training_seeds: Mapped[int]
+    measured_on: Mapped[date]
+    protocol: Mapped[dict[str, Any]]
+
+
 class StoredImage(Base):
     """A picture in the store, named by the SHA-256 of its PNG; the file comes before the row."""
 
@@ -155,11 +213,15 @@ class StoredImage(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     width: Mapped[int]
     height: Mapped[int]
-    created_at: Mapped[datetime] = mapped_column(default=now)
+    stored_at: Mapped[datetime] = mapped_column(default=now)
+    """When somebody last stored it."""
 
 
-class Job(Base):
-    """Work that was accepted.  ``attempt`` fences: only its current holder may write."""
+class Job(Owned, Base):
+    """Work that was accepted.  ``attempt`` fences: only its current holder may write.
+
+    ``request_digest`` is over what was sent with an ``idempotency_key``.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -167,7 +229,8 @@ class Job(Base):
         Index("ix_jobs_status_lease", "status", "lease_until"),
         Index("ix_jobs_status_resend", "status", "resend_at"),
         Index("ix_jobs_index_kind", "index_id", "kind"),
-        Index("ix_jobs_kind_id", "kind", "id"),
+        Index("ix_jobs_tenant_kind_id", "tenant_id", "kind", "id"),
+        UniqueConstraint("tenant_id", "idempotency_key"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -181,12 +244,34 @@ class Job(Base):
     resend_at: Mapped[datetime | None]
     stage: Mapped[str | None]
     fraction: Mapped[float] = mapped_column(default=0.0)
+    idempotency_key: Mapped[str | None]
+    request_digest: Mapped[str | None]
     request: Mapped[dict[str, Any]]
     result: Mapped[dict[str, Any] | None]
     problem: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """A deleted job has lost its request, picture and result; what is left says that it was."""
+
+
+class JobEvent(Base):
+    """A state that an attribution was in; ``id`` counts up, also where rows were deleted."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (
+        Index("ix_job_events_job_id_id", "job_id", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    status: Mapped[str]
+    attempt: Mapped[int]
+    stage: Mapped[str | None]
+    fraction: Mapped[float]
+    at: Mapped[datetime] = mapped_column(default=now)
 
 
 class OutboxMessage(Base):

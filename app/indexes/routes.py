@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
+from app.access.caller import opens
 from app.conditional import IfNoneMatch, tagged
 from app.database.lookup import index_by_id
 from app.dependencies import DatabaseDep, SettingsDep
@@ -14,13 +15,15 @@ from app.problems import problem_responses
 
 RETRY_AFTER = "2"
 
-router = APIRouter(prefix="/v1/indexes", tags=["indexes"])
+router = APIRouter(
+    prefix="/v1/indexes", tags=["indexes"], dependencies=[Depends(opens("catalogue"))]
+)
 
 
 @router.post(
     "",
     status_code=202,
-    responses={200: {"model": IndexOut}, **problem_responses(404, 413)},
+    responses={200: {"model": IndexOut}, **problem_responses(401, 403, 404, 413)},
 )
 def build_index(
     wanted: IndexIn, response: Response, database: DatabaseDep, settings: SettingsDep
@@ -35,7 +38,7 @@ def build_index(
         return service.present(session, [index])[0]
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(401, 403))
 def list_indexes(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50) -> Page[IndexOut]:
     """Versions, newest first."""
     with database.read() as session:
@@ -47,7 +50,7 @@ def list_indexes(database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50
 @router.get(
     "/{index}",
     response_model=IndexOut,
-    responses={304: {"description": "Not Modified"}, **problem_responses(404)},
+    responses={304: {"description": "Not Modified"}, **problem_responses(401, 403, 404)},
 )
 def get_index(index: str, database: DatabaseDep, if_none_match: IfNoneMatch = None) -> Response:
     """One version, with the progress of its build; ``Retry-After`` until that has ended."""
@@ -57,7 +60,7 @@ def get_index(index: str, database: DatabaseDep, if_none_match: IfNoneMatch = No
     return tagged(shown, if_none_match, headers)
 
 
-@router.post("/{index}/activate", responses=problem_responses(404, 409))
+@router.post("/{index}/activate", responses=problem_responses(401, 403, 404, 409))
 def activate_index(index: str, database: DatabaseDep) -> IndexOut:
     """Let this version answer its model's questions."""
     found = service.activate_version(database, index)

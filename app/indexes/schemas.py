@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -15,14 +14,10 @@ from pydantic import (
     model_validator,
 )
 
+from app.evidence.schemas import EvidenceOut
+from app.indexes.methods import MethodName
 from attribution.index.config import IndexConfig
-from attribution.methods import METHODS, config_for, method_named
-
-MethodName = Annotated[
-    str,
-    AfterValidator(lambda name: method_named(name).name),
-    WithJsonSchema({"type": "string", "enum": list(METHODS)}),
-]
+from attribution.methods import config_for
 
 
 class IndexIn(BaseModel):
@@ -70,7 +65,8 @@ class IndexUrls(BaseModel):
 class IndexOut(BaseModel):
     """A version of an index.  Stages: ``shards``, ``finalise``, ``ready``.
 
-    ``methods`` are those that it answers, the one that it answers unasked first.
+    ``methods`` are those that it answers, the one that it answers unasked first; ``evidence`` what
+    was measured of them under this configuration.
     """
 
     id: str
@@ -83,6 +79,7 @@ class IndexOut(BaseModel):
     progress: Progress
     manifest_digest: str | None
     problem: dict[str, Any] | None
+    evidence: list[EvidenceOut]
     created_at: datetime
     ready_at: datetime | None
     urls: IndexUrls

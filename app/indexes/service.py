@@ -9,9 +9,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.config import Settings
-from app.database.engine import Database
+from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name, index_by_id
 from app.database.tables import Dataset, IndexVersion, Job, Model
+from app.evidence import service as evidence
+from app.evidence.schemas import EvidenceOut
 from app.identifiers import new_id
 from app.indexes.methods import served_methods
 from app.indexes.schemas import IndexIn, IndexOut, IndexUrls, Progress
@@ -21,7 +23,9 @@ from app.jobs.submission import submit
 from app.problems import ProblemError
 
 
-def build(database: Database, settings: Settings, wanted: IndexIn) -> tuple[IndexVersion, bool]:
+def build(
+    database: TenantDatabase, settings: Settings, wanted: IndexIn
+) -> tuple[IndexVersion, bool]:
     """Submit a build, one job a shard; the flag is False where an equal one is there already."""
     with database.read() as session:
         model = by_id_or_name(session, Model, wanted.model)
@@ -39,7 +43,7 @@ def build(database: Database, settings: Settings, wanted: IndexIn) -> tuple[Inde
         raise
 
 
-def activate_version(database: Database, index_id: str) -> IndexVersion:
+def activate_version(database: TenantDatabase, index_id: str) -> IndexVersion:
     """Make a ready version the one that its model's questions go to."""
     with database.write() as session:
         index = index_by_id(session, index_id)
@@ -62,6 +66,7 @@ def page_of_indexes(session: Session, cursor: str | None, limit: int) -> Sequenc
 def present(session: Session, indexes: Iterable[IndexVersion]) -> list[IndexOut]:
     """Versions as the API shows them, with the progress of their jobs."""
     indexes = list(indexes)
+    measured = evidence.of_indexes(session, indexes)
     fractions = _fractions(session, [index.id for index in indexes if index.state != "ready"])
     return [
         IndexOut(
@@ -75,6 +80,7 @@ def present(session: Session, indexes: Iterable[IndexVersion]) -> list[IndexOut]
             progress=_progress(index, fractions),
             manifest_digest=index.manifest_digest,
             problem=index.problem,
+            evidence=[EvidenceOut.model_validate(row) for row in measured[index.id]],
             created_at=index.created_at,
             ready_at=index.ready_at,
             urls=IndexUrls(

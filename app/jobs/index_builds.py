@@ -17,14 +17,15 @@ def finalise_after_last_shard(session: Session, settings: Settings, index_id: st
 
     The lock makes two last shards take turns: the second one sees the first one's end.
     """
-    session.execute(select(IndexVersion.id).where(IndexVersion.id == index_id).with_for_update())
+    owner = select(IndexVersion.tenant_id).where(IndexVersion.id == index_id)
+    tenant = session.scalars(owner.with_for_update()).one()
     left = session.scalar(
         select(func.count()).where(
             Job.index_id == index_id, Job.kind == INDEX_SHARD, Job.status != "succeeded"
         )
     )
     if left == 0:
-        submit(session, settings, INDEX_FINALISE, {}, index_id=index_id)
+        submit(session, settings, INDEX_FINALISE, {}, index_id=index_id, tenant_id=tenant)
 
 
 def mark_ready(session: Session, index_id: str, manifest_digest: str) -> None:

@@ -105,7 +105,7 @@ class IndexBuilder:
             for group in range(groups):
                 kernel = Kernel.of_rows(partial(self._blocks, group), len(self.folder) * m, k)
                 kernels.append(kernel)
-                dampings.append(self._damping(kernel, group))
+                dampings.append(self._damping(kernel))
                 report(0.1 + 0.5 * (group + 1) / groups)
             facts |= self._kernel_facts(kernels, dampings)
             write_atomically(self.directory / KERNELS, save(_kernel_tensors(kernels)))
@@ -142,9 +142,10 @@ class IndexBuilder:
         for shard in self.shards:
             yield self.rows.read_group(shard, group).flatten(0, 1)
 
-    def _damping(self, kernel: Kernel, group: int) -> float:
-        if self.config.damping_rule == "auto":
-            return kernel.choose_damping(partial(self._blocks, group))
+    def _damping(self, kernel: Kernel) -> float:
+        if self.config.damping_rule == "leverage":
+            rows = len(self.folder) * self.extractor.shape[1]
+            return kernel.damping_at(self.config.damping, rows)
         if self.config.damping_rule == "absolute":
             return self.config.damping
         return kernel.absolute(self.config.damping)
@@ -153,6 +154,7 @@ class IndexBuilder:
         """Join the shards' directions into one file; return the small facts of all rows."""
         n, (groups, m, _) = len(self.folder), self.extractor.shape
         facts = {
+            "scales": torch.empty(n, groups, m),
             "lengths": torch.empty(n, groups, m),
             "residuals": torch.empty(n, groups),
             "probed_residuals": torch.empty(n, groups, m),

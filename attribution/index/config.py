@@ -18,11 +18,12 @@ from attribution.errors import InputError
 OutputName = Literal[
     "regions", "dct", "mean", "loss", "square", "l1", "l2", "linf", "pixels", "clip"
 ]
-Schedule = Literal["uniform", "cumulative"]
+Schedule = Literal["uniform", "cumulative", "low-noise"]
+Noise = Literal["per-image", "shared"]
 Normalisation = Literal["none", "timestep", "elementwise"]
 ProjectionKind = Literal["two-sided", "gaussian", "rademacher", "identity"]
-DampingRule = Literal["relative", "absolute", "auto"]
-StoreType = Literal["float16", "bfloat16", "float32"]
+DampingRule = Literal["relative", "absolute", "leverage"]
+StoreType = Literal["int8", "float16", "bfloat16", "float32"]
 
 # Outputs with several probes; every other output is one scalar or one vector.
 PROBED = ("regions", "dct")
@@ -45,16 +46,18 @@ class IndexConfig:
     ``output``: what is differentiated: ``regions`` (the means over ``probes`` = r² cells), ``dct``
     (as many cosine modes), ``mean``, the training ``loss``, or a norm of the model's output
     (``square``, ``l1``, ``l2``, ``linf``); or what is compared as it is, ``pixels`` or ``clip``.
-    ``draws`` of noise are averaged at each of the ``timesteps``; ``average_timesteps=False`` keeps
-    those apart, with a kernel each (``das-t``).  ``checkpoints`` of the training are used, the
-    finished model the last.  ``damping`` is λ: ``relative`` to the kernel's mean eigenvalue,
-    ``absolute``, or chosen from the gradients alone (``auto``, where ``damping`` does not count).
+    ``draws`` of noise are averaged at each of the ``timesteps``, spread as ``schedule`` says; the
+    ``noise`` is each image's own, or ``shared`` by all at a timestep; ``average_timesteps=False``
+    keeps those apart, with a kernel each (``das-t``).  ``checkpoints`` of the training are used,
+    the finished model the last.  ``damping`` is λ, ``relative`` to the kernel's mean eigenvalue or
+    ``absolute``, or the mean ``leverage`` of the training images under the λ that is then taken.
     """
 
     output: OutputName = "regions"
     probes: int = 4
-    timesteps: int = 10
-    schedule: Schedule = "uniform"
+    timesteps: int = 3
+    schedule: Schedule = "low-noise"
+    noise: Noise = "shared"
     draws: int = 1
     average_timesteps: bool = True
     normalisation: Normalisation = "none"
@@ -62,14 +65,15 @@ class IndexConfig:
     parameters: str = "all"
     projection: ProjectionKind = "two-sided"
     projection_dim: int = 4096
-    damping: float = 0.03
-    damping_rule: DampingRule = "relative"
+    damping: float = 0.025
+    damping_rule: DampingRule = "leverage"
     seed: int = 0
-    store: StoreType = "float16"
+    store: StoreType = "int8"
 
     def __post_init__(self) -> None:
         _one_of("output", self.output, get_args(OutputName))
         _one_of("schedule", self.schedule, get_args(Schedule))
+        _one_of("noise", self.noise, get_args(Noise))
         _one_of("normalisation", self.normalisation, get_args(Normalisation))
         _one_of("projection", self.projection, get_args(ProjectionKind))
         _one_of("damping_rule", self.damping_rule, get_args(DampingRule))
@@ -89,6 +93,8 @@ class IndexConfig:
             raise ConfigError(f"damping must be a positive number, not {self.damping!r}")
         if not 0 < self.damping <= LARGEST_DAMPING:
             raise ConfigError(f"damping must be above 0 and at most {LARGEST_DAMPING:g}")
+        if self.damping_rule == "leverage" and self.damping >= 1:
+            raise ConfigError(f"damping must be below 1 as a mean leverage, not {self.damping!r}")
         object.__setattr__(self, "damping", float(self.damping))
         if self.output == "regions" and math.isqrt(self.probes) ** 2 != self.probes:
             raise ConfigError(f"probes must be a square number for regions, not {self.probes}")

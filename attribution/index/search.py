@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from attribution.index.build import CLIP, DIRECTIONS, FACTS, KERNELS, SAMPLES
 from attribution.index.manifest import IndexFormatError, Manifest
+from attribution.index.precision import widened
 from attribution.methods.method import TrainingRows
 
 Array = NDArray[np.float64]
@@ -102,7 +103,7 @@ class Index:
             by_part = block.reshape(len(block), parts, each, k).transpose(0, 1)
             where = slice(start * each, (start + len(block)) * each)
             torch.bmm(by_part.reshape(parts, -1, k), sides, out=found[:, where])
-        scales = self._facts["lengths"][rows].double() / k**0.5  # (b, G, m)
+        scales = self._facts["scales"][rows].double()  # (b, G, m)
         if all_pairs:
             products = found.reshape(groups, count, m, number, m).permute(3, 1, 0, 4, 2).double()
             return np.asarray((products * scales[..., None, :]).numpy())
@@ -116,11 +117,11 @@ class Index:
         chosen = self._directions[rows] if isinstance(rows, slice) else self._directions
         picked = None if isinstance(rows, slice) else torch.from_numpy(rows)
         height = max(1, min(count, BLOCK_NUMBERS // chosen[0].numel()))
-        widened = torch.empty((height, *chosen.shape[1:]))
+        wide = torch.empty((height, *chosen.shape[1:]))
         for start in range(0, count, height):
             stop = min(start + height, count)
             block = chosen[start:stop] if picked is None else chosen[picked[start:stop]]
-            yield start, widened[: stop - start].copy_(block)
+            yield start, widened(block, out=wide[: stop - start])
 
     def clip_similarities(
         self, embedding: NDArray[np.float32], rows: NDArray[np.int64]

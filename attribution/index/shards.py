@@ -17,6 +17,7 @@ from safetensors.torch import save
 from attribution.features import Batch, FeatureError, FeatureExtractor, Features
 from attribution.image_folder import ImageFolder
 from attribution.index.manifest import IndexFormatError, write_atomically
+from attribution.index.precision import rounded, widened
 
 Progress = Callable[[float], None]
 
@@ -42,34 +43,35 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardRows:
-    """A shard's features as stored: φ = ``directions`` · ``lengths`` / √k.
+    """A shard's features as stored: φ = widened ``directions`` · ``scales``.
 
-    ``directions`` ``(rows, G, m, k)`` have a root mean square of 1, so that half precision holds
-    gradients of any size; ``lengths`` ‖φ‖ and ``probed_residuals`` are ``(rows, G, m)`` float32,
-    ``residuals`` ``(rows, G)``.
+    ``directions`` ``(rows, G, m, k)`` are of the store's type: floats with a root mean square of 1,
+    so that half precision holds gradients of any size, or integers (``precision.py``).  ``scales``,
+    ``lengths`` ‖φ‖ and ``probed_residuals`` are ``(rows, G, m)`` float32, ``residuals``
+    ``(rows, G)``.
     """
 
     directions: torch.Tensor
+    scales: torch.Tensor
     lengths: torch.Tensor
     residuals: torch.Tensor
     probed_residuals: torch.Tensor
 
     @classmethod
     def of_features(cls, features: Features, store: torch.dtype) -> ShardRows:
-        """Split features into directions, rounded to ``store``, and lengths.
+        """Split features into directions, rounded to ``store``, and scales.
 
-        The lengths are those that make the *rounded* rows as long as the true ones.
+        The scales are those that make the *rounded* rows as long as the true ones.
         """
         true = features.gradients
         lengths = true.double().norm(dim=-1, keepdim=True)
         if float(lengths.max()) > LONGEST_GRADIENT:
             raise FeatureError("gradients are too large to compute with: are the weights sound?")
-        lengths = lengths.float()
-        scale = true.shape[-1] ** 0.5
-        directions = (true / lengths.clamp_min(1e-30) * scale).to(store)
-        rounded = directions.float().norm(dim=-1) / scale
-        lengths = lengths[..., 0] / rounded.clamp_min(1e-30)
-        return cls(directions, lengths, features.residuals, features.probed_residuals)
+        unit = true / lengths.float().clamp_min(1e-30) * true.shape[-1] ** 0.5
+        directions = rounded(unit, store)
+        lengths = lengths[..., 0].float()
+        scales = lengths / widened(directions).norm(dim=-1).clamp_min(1e-30)
+        return cls(directions, scales, lengths, features.residuals, features.probed_residuals)
 
 
 class FeatureShards:
@@ -93,7 +95,10 @@ class FeatureShards:
         self.directory, self.extractor, self.folder = directory, extractor, folder
         self.batch_size, self.queries = batch_size, queries
         self.shards = plan_shards(len(folder), shard_size)
-        self.store: torch.dtype = getattr(torch, extractor.config.store)
+        # Queries are few: rounding them would save nothing.
+        self.store: torch.dtype = (
+            torch.float32 if queries else getattr(torch, extractor.config.store)
+        )
         facts: list[Any] = [extractor.config.to_dict(), extractor.identity, extractor.settings]
         facts += [queries, folder.content, shard_size]
         facts += [vars(sample) for sample in folder.samples]
@@ -126,9 +131,9 @@ class FeatureShards:
     def read_group(self, shard: Shard, group: int) -> torch.Tensor:
         """φ of one group of a written shard: float32 ``(rows, m, k)``."""
         with self._opened(shard) as file:
-            directions = file.get_slice("directions")[:, group].float()
-            lengths = file.get_slice("lengths")[:, group]
-        gradients: torch.Tensor = directions * (lengths / directions.shape[-1] ** 0.5)[..., None]
+            directions = widened(file.get_slice("directions")[:, group])
+            scales = file.get_slice("scales")[:, group]
+        gradients: torch.Tensor = directions * scales[..., None]
         return gradients
 
     def _opened(self, shard: Shard) -> Any:

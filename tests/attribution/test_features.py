@@ -22,7 +22,7 @@ from attribution.features import (
     feature_extractor,
 )
 from attribution.image_folder import ImageFolder
-from attribution.index.config import ConfigError, IndexConfig, Normalisation
+from attribution.index.config import ConfigError, IndexConfig, Noise, Normalisation
 
 
 def batch_of(folder: ImageFolder, rows: list[int]) -> Batch:
@@ -104,19 +104,25 @@ def test_timesteps_are_averaged_from_those_kept_apart(
 
 
 def test_noise_and_caption_make_the_features(tiny_model: Path, tiny_folder: Path) -> None:
-    """The key seeds the noise, whatever an image is called; the caption is the condition."""
-    folder = ImageFolder(tiny_folder)
-    config = IndexConfig(timesteps=2, projection_dim=300)
-    extractor = GradientFeatures(Denoiser.load(tiny_model), config)
+    """The key seeds an image's own noise, whatever it is called; the caption is the condition."""
+    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_model)
     image = folder.image(0)
 
-    def gradient(key: str, caption: str | None, name: str) -> torch.Tensor:
+    def gradient(noise: Noise, key: str, caption: str | None, name: str) -> torch.Tensor:
+        config = IndexConfig(timesteps=2, projection_dim=300, noise=noise)
         batch = Batch([key], [image], [caption], [None], [name])
-        return extractor.extract(batch).gradients[0]
+        return GradientFeatures(denoiser, config).extract(batch).gradients[0]
 
-    plain = gradient("a", "disc, ada", "first")
-    assert torch.equal(gradient("a", "disc, ada", "second"), plain)
-    for other in (gradient("b", "disc, ada", "first"), gradient("a", None, "first")):
+    own = gradient("per-image", "a", "disc, ada", "first")
+    assert torch.equal(gradient("per-image", "a", "disc, ada", "second"), own)
+    shared = gradient("shared", "a", "disc, ada", "first")
+    assert torch.equal(gradient("shared", "b", "disc, ada", "second"), shared)
+    for plain, other in (
+        (own, gradient("per-image", "b", "disc, ada", "first")),
+        (own, gradient("per-image", "a", None, "first")),
+        (own, shared),
+        (shared, gradient("shared", "a", None, "first")),
+    ):
         assert (other - plain).norm() > 1e-3 * plain.norm()
 
 

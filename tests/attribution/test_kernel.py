@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from attribution.kernel import RELATIVE_DAMPINGS, Kernel
+from attribution.kernel import Kernel
 
 shapes = st.tuples(st.integers(1, 24), st.integers(1, 24), st.integers(0, 2**16))
 dampings = st.floats(1e-4, 10.0)
@@ -75,39 +75,17 @@ def test_scale_of_the_features_changes_no_ranking(seed: int, damping: float, c: 
     )
 
 
-@settings(max_examples=40)
-@given(st.integers(3, 14), st.integers(1, 14), st.floats(0.01, 1), st.integers(0, 2**16))
-def test_chosen_damping_leaves_each_row_least_surprising(
-    rows: int, k: int, last: float, seed: int
+@given(shapes, st.floats(0.001, 0.999))
+def test_the_chosen_damping_gives_the_mean_leverage(
+    shape: tuple[int, int, int], mean: float
 ) -> None:
-    """Against the leave-one-out likelihood by brute force: n covariances for every λ."""
-    phi = np.random.default_rng(seed).normal(size=(rows, k)) * np.geomspace(1, last, k)
+    rows, k, seed = shape
+    phi = np.random.default_rng(seed).normal(size=(rows, k))
     kernel = of(phi)
-    surprises = []
-    for relative in RELATIVE_DAMPINGS:
-        lam, total = kernel.absolute(relative), 0.0
-        for i in range(rows):
-            others = np.delete(phi, i, axis=0)
-            covariance = (others.T @ others + lam * np.eye(k)) / (rows - 1)
-            total += np.linalg.slogdet(covariance)[1]
-            total += phi[i] @ np.linalg.solve(covariance, phi[i])
-        surprises.append(total)
-    blocks = torch.from_numpy(phi).tensor_split(4)
-    chosen = kernel.choose_damping(lambda: blocks) / kernel.absolute(1)
-    (place,) = np.flatnonzero(np.isclose(RELATIVE_DAMPINGS, chosen))
-    assert surprises[place] == pytest.approx(min(surprises), rel=1e-9, abs=1e-9)
-
-
-def test_chosen_damping_is_the_noise_and_scales_with_the_features(
-    rng: np.random.Generator,
-) -> None:
-    """A few strong directions in white noise of variance s²: λ / N comes near to s²."""
-    n, k, s = 60, 100, 0.2
-    phi = 3 * rng.normal(size=(n, 4)) @ rng.normal(size=(4, k)) + s * rng.normal(size=(n, k))
-    chosen = of(phi).choose_damping(lambda: [torch.from_numpy(phi)])
-    assert n * s**2 / 4 < chosen < 4 * n * s**2
-    scaled = of(7 * phi).choose_damping(lambda: [torch.from_numpy(7 * phi)])
-    assert scaled == pytest.approx(49 * chosen)
+    lam = kernel.damping_at(mean, rows)
+    reached = leverages(kernel, phi, lam).mean()
+    assert reached == pytest.approx(min(mean, len(kernel.values) * 2 / 3 / rows), rel=1e-6)
+    assert of(7 * phi).damping_at(mean, rows) == pytest.approx(49 * lam, rel=1e-6)
 
 
 def test_features_without_content_are_an_error() -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 from sqlalchemy import select
 
 from app.database import tables
+from app.evidence import service as evidence
+from app.evidence.schemas import EvidenceOut
 from app.jobs.claims import attach_image
 from app.jobs.kinds import ATTRIBUTION, TASKS
 from app.storage import ImageStore, record_image
@@ -52,7 +54,8 @@ def answer(job: tables.Job, lease: Lease) -> Outcome:
         candidate_count=question["candidate_count"],
         on_progress=lease.report,
     )
-    return Outcome(compose_answer(attribution, owners(job.index_id), question["top_k"]))
+    composed = compose_answer(attribution, owners(job.index_id), question["top_k"])
+    return Outcome(composed | {"evidence": evidence_for(job.index_id, question["method"])})
 
 
 def drawing_of(question: dict[str, Any]) -> Drawing:
@@ -82,6 +85,17 @@ def draw(job: tables.Job, lease: Lease, denoiser: Denoiser) -> Image.Image:
         record_image(session, digest, image.size)
         attach_image(session, lease.claim, digest)
     return image
+
+
+def evidence_for(index_id: str, method: str) -> list[dict[str, Any]]:
+    """What was measured of the method under the index's configuration, JSON-ready."""
+    with database().read() as session:
+        index = session.get_one(tables.IndexVersion, index_id)
+        return [
+            EvidenceOut.model_validate(row).model_dump(mode="json")
+            for row in evidence.of_indexes(session, [index])[index_id]
+            if row.method == method
+        ]
 
 
 @lru_cache(2)

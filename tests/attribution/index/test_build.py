@@ -96,13 +96,14 @@ def test_the_manifest_says_what_is_in_it(
     }
 
 
-@pytest.mark.parametrize(("store", "error"), [
-    ("float16", 1e-3),
-    ("bfloat16", 6e-3),
-    ("float32", 1e-6),
+@pytest.mark.parametrize(("store", "error", "smallest"), [
+    ("int8", 1e-2, 8e-3),
+    ("float16", 1e-3, 1e-6),
+    ("bfloat16", 6e-3, 1e-6),
+    ("float32", 1e-6, 1e-6),
 ])  # fmt: skip
 def test_rows_are_those_that_were_extracted(
-    tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path, store: str, error: float
+    tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path, store: str, error: float, smallest: float
 ) -> None:
     """Inner products with unit vectors read the stored features back."""
     config = IndexConfig(output="pixels", store=store)
@@ -113,7 +114,7 @@ def test_rows_are_those_that_were_extracted(
     for row, key in enumerate(index.keys):
         assert key == build.folder.samples[row].key
         x_0 = denoiser.encode(build.folder.image(row)).flatten().numpy()
-        np.testing.assert_allclose(found[row], x_0, rtol=error, atol=1e-6)
+        np.testing.assert_allclose(found[row], x_0, rtol=error, atol=smallest)
 
 
 def test_candidates_are_the_most_similar(

@@ -14,10 +14,12 @@ from attribution.features import FeatureError, Features, GradientFeatures, Pixel
 from attribution.image_folder import ImageFolder
 from attribution.index.config import IndexConfig
 from attribution.index.manifest import IndexFormatError
+from attribution.index.precision import widened
 from attribution.index.shards import FeatureShards, ShardRows, plan_shards
 
 
 @pytest.mark.parametrize(("store", "error"), [
+    (torch.int8, 1.2e-2),
     (torch.float16, 1e-3),
     (torch.bfloat16, 8e-3),
     (torch.float32, 1e-6),
@@ -27,22 +29,26 @@ def test_gradients_of_any_size_survive(store: torch.dtype, error: float, size: f
     torch.manual_seed(0)
     true = size * torch.randn(3, 2, 4, 500)
     rows = ShardRows.of_features(Features(true, torch.ones(3, 2), torch.ones(3, 2, 4)), store)
-    kept = rows.directions.float() * (rows.lengths / 500**0.5)[..., None]
+    kept = widened(rows.directions) * rows.scales[..., None]
     assert rows.directions.dtype == store
     assert ((kept - true).norm(dim=-1) < error * true.norm(dim=-1)).all()
     torch.testing.assert_close(kept.norm(dim=-1), true.norm(dim=-1), rtol=1e-5, atol=0)
+    torch.testing.assert_close(rows.lengths, true.norm(dim=-1), rtol=1e-5, atol=0)
 
 
-def test_a_sample_without_gradient_stays_zero() -> None:
+@pytest.mark.parametrize("store", [torch.int8, torch.float16])
+def test_a_sample_without_gradient_stays_zero(store: torch.dtype) -> None:
     features = Features(torch.zeros(1, 1, 1, 8), torch.zeros(1, 1), torch.zeros(1, 1, 1))
-    rows = ShardRows.of_features(features, torch.float16)
+    rows = ShardRows.of_features(features, store)
     assert not rows.directions.any()
-    assert torch.isfinite(rows.lengths).all()
+    assert torch.isfinite(rows.scales).all()
 
 
 @pytest.fixture
 def shards(tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path) -> FeatureShards:
-    extractor = PixelFeatures(Denoiser.load(tiny_ddpm), IndexConfig(output="pixels"))
+    extractor = PixelFeatures(
+        Denoiser.load(tiny_ddpm), IndexConfig(output="pixels", store="float16")
+    )
     return FeatureShards(tmp_path, extractor, ImageFolder(tiny_folder), shard_size=5)
 
 

@@ -132,6 +132,18 @@ def test_each_index_answers_its_own_methods() -> None:
     assert {"tracin", "gas"} < set(methods_of(config_for("gas")))
 
 
+def test_only_the_products_own_scores_depart_from_the_papers_setting() -> None:
+    for name in METHODS:
+        config = config_for(name)
+        own = name in ("das", "das-signed", "das-frobenius")
+        setting = (config.timesteps, config.schedule, config.noise)
+        assert setting == ((3, "low-noise", "shared") if own else (10, "uniform", "per-image")), (
+            name
+        )
+    assert config_for("trak", schedule="low-noise", timesteps=3).schedule == "low-noise"
+    assert config_for("das") == IndexConfig()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_is_served_by_its_own_configuration(method: str) -> None:
     assert method in methods_of(config_for(method))

@@ -190,7 +190,9 @@ def test_scores_are_the_oracles(
 ) -> None:
     method, folder = METHODS[name], ImageFolder(tiny_folder)
     knobs = {} if checkpoints is None else {"checkpoints": checkpoints}
-    config = config_for(name, timesteps=2, damping=0.3, store="float32", **knobs)
+    config = config_for(
+        name, timesteps=2, damping=0.3, damping_rule="relative", store="float32", **knobs
+    )
     index, shared = build(tmp_path, folder, config, k, scale=1e-6)
     traces = (shared.phi**2).sum(axis=(0, 2, 3))
     assert index.manifest.dampings == pytest.approx(
@@ -229,7 +231,7 @@ def test_scores_are_the_oracles(
 def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder: Path) -> None:
     folder = ImageFolder(tiny_folder)
     found = {}
-    for rule, damping in (("relative", 0.3), ("absolute", 7.0), ("auto", 0.3)):
+    for rule, damping in (("relative", 0.3), ("absolute", 7.0), ("leverage", 0.3)):
         config = config_for("trak", damping_rule=rule, damping=damping, store="float32")
         index, shared = build(tmp_path / rule, folder, config, K, scale=1.0)
         (found[rule],) = index.manifest.dampings
@@ -238,15 +240,15 @@ def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder:
     assert found["absolute"] == 7.0
     rows = torch.from_numpy(shared.phi[:, 0, 0])
     kernel = Kernel.of_rows(lambda: [rows], N, K)
-    assert found["auto"] == pytest.approx(kernel.choose_damping(lambda: [rows]))
-    assert json.loads((tmp_path / "auto" / "manifest.json").read_text())["dampings"] == [
-        found["auto"]
+    assert kernel.degrees_of_freedom(found["leverage"]) == pytest.approx(0.3 * N)
+    assert json.loads((tmp_path / "leverage" / "manifest.json").read_text())["dampings"] == [
+        found["leverage"]
     ]
 
 
 def test_leverages_near_one_keep_their_digits(tmp_path: Path, tiny_folder: Path) -> None:
     """Few rows and a tiny λ: 1 - h is λ-sized, and every score rests on it."""
-    config = config_for("das", damping=1e-6, store="float32")
+    config = config_for("das", damping=1e-6, damping_rule="relative", store="float32")
     index, shared = build(tmp_path, ImageFolder(tiny_folder), config, 400, scale=1.0)
     rows = shared.phi[:, 0].reshape(-1, 400)
     solved = np.linalg.solve(rows @ rows.T + shared.dampings[0] * np.eye(len(rows)), rows)

@@ -1,0 +1,1 @@
+"""How good a method was found to be on a model: measured by retraining, outside the service."""

@@ -1,0 +1,79 @@
+"""What goes in and out at ``/v1/models/{model}/evidence``."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.indexes.methods import MethodName
+from attribution.index.config import IndexConfig
+
+Score = Annotated[float, Field(ge=-1, le=1)]
+
+
+class Yardsticks(BaseModel):
+    """ρ between training seeds, and the LDS that a perfect predictor would reach."""
+
+    rho: Score
+    limit: float = Field(ge=0, le=1)
+
+
+class MeasuredScore(BaseModel):
+    """One row of a report: a method under one configuration on one set of queries."""
+
+    method: MethodName
+    query_set: str = Field(min_length=1, max_length=200)
+    damping: Literal["label-free", "oracle"] | None
+    lds: Score
+    std_error: float = Field(ge=0)
+    of_limit: float | None
+    config: Annotated[
+        dict[str, Any], AfterValidator(lambda knobs: IndexConfig.from_dict(knobs).to_dict())
+    ]
+
+
+class Report(BaseModel):
+    """What ``headwater evaluate lds`` wrote; what is not listed here is ignored."""
+
+    date: datetime.date
+    model_digest: str
+    training_keys: str
+    training_images: int = Field(ge=1)
+    subsets: int = Field(ge=1)
+    training_seeds: int = Field(ge=1)
+    protocol: dict[str, Any]
+    yardsticks: dict[str, Yardsticks | None]
+    results: list[MeasuredScore] = Field(max_length=2000)
+
+
+class EvidenceIn(BaseModel):
+    """A report, and the dataset (id or name) whose images it speaks of."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dataset: str
+    report: Report
+
+
+class EvidenceOut(BaseModel):
+    """The linear datamodelling score of a method, as measured.
+
+    ``lds`` is the mean over ``query_set`` ± ``std_error`` (bootstrap over subsets); ``of_limit``
+    its fraction of what a perfect predictor would reach, given how far two trainings differ
+    (``rho``).  ``protocol`` says how the models were trained and asked.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    method: str
+    query_set: str
+    lds: float
+    std_error: float
+    of_limit: float | None
+    rho: float | None
+    subsets: int
+    training_seeds: int
+    measured_on: datetime.date
+    protocol: dict[str, Any]

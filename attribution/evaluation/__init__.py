@@ -1,0 +1,1 @@
+"""How good is an attribution?  Retrain without some images, and see whether it was foretold."""

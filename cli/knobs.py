@@ -1,0 +1,72 @@
+"""The options that say how scores are computed: the fields of an index's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+import typer
+
+from attribution.index.config import IndexConfig
+from cli.errors import BadInputError
+
+Output = Annotated[
+    Literal["regions", "dct", "mean", "loss", "square", "l1", "l2", "linf", "pixels", "clip"]
+    | None,
+    typer.Option(help="What is differentiated, where the method leaves a choice."),
+]
+Probes = Annotated[int | None, typer.Option(help="Output directions m (regions: a square number).")]
+Timesteps = Annotated[int | None, typer.Option(help="Noise levels averaged over.")]
+ScheduleChoice = Annotated[
+    Literal["uniform", "cumulative", "low-noise"] | None,
+    typer.Option(help="How they are spread."),
+]
+NoiseChoice = Annotated[
+    Literal["per-image", "shared"] | None,
+    typer.Option(help="Whether images at one timestep get noise of their own."),
+]
+Draws = Annotated[int | None, typer.Option(help="Draws of noise at each of them.")]
+NormalisationChoice = Annotated[
+    Literal["none", "timestep", "elementwise"] | None,
+    typer.Option(help="What gradients are divided by (paper, Eq. 17)."),
+]
+Checkpoints = Annotated[
+    int | None, typer.Option(help="States of the training that are averaged over.")
+]
+Parameters = Annotated[
+    str | None, typer.Option(help="all, up_blocks, lora, or a pattern of layer names.")
+]
+Projection = Annotated[
+    Literal["two-sided", "gaussian", "rademacher", "identity"] | None,
+    typer.Option(help="How gradients are projected."),
+]
+ProjectionDim = Annotated[int | None, typer.Option(help="Numbers kept of each gradient.")]
+Damping = Annotated[
+    str | None,
+    typer.Option(
+        help="λ in units of the kernel's mean eigenvalue; as it stands, absolute:λ; or leverage:h,"
+        " the λ under which training images have a mean leverage of h."
+    ),
+]
+Seed = Annotated[int | None, typer.Option(help="Of noise and projections.")]
+Store = Annotated[
+    Literal["int8", "float16", "bfloat16", "float32"] | None,
+    typer.Option(help="Precision of the stored gradients."),
+]
+
+
+def knobs_said(options: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an index's configuration that were said."""
+    names = {field.name for field in fields(IndexConfig)} - {"damping"}
+    knobs = {name: value for name, value in options.items() if name in names and value is not None}
+    damping: str | None = options["damping"]
+    if damping is None:
+        return knobs
+    before, colon, number = damping.rpartition(":")
+    rule = before if colon else "relative"
+    try:
+        return knobs | {"damping_rule": rule, "damping": float(number)}
+    except ValueError:
+        raise BadInputError(
+            f"--damping: a number, absolute:NUMBER or leverage:NUMBER, not {damping!r}"
+        ) from None
