@@ -43,7 +43,7 @@ def write_index(directory: Path) -> None:
         for start in range(0, n, 500):
             shape = (min(500, n - start), OUTPUTS, DIMENSION)
             torch.randn(shape, generator=generator).half().numpy().tofile(file)
-    names = ("lengths", "leverages", "solved_lengths", "probed_residuals")
+    names = ("scales", "lengths", "leverages", "solved_lengths", "probed_residuals")
     facts = {name: torch.rand(n, 1, OUTPUTS) for name in names}
     save_file(facts | {"residuals": torch.rand(n, 1)}, directory / FACTS)
     vectors, _ = torch.linalg.qr(torch.randn(DIMENSION, DIMENSION, generator=generator))
