@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -23,10 +24,16 @@ class Settings(BaseSettings):
     cpu_queue: str = "headwater-cpu"
     """For jobs that need no model: today there are none."""
 
+    access: Literal["open", "keys"] = "open"
+    """``open``: whoever reaches the port may do everything.  ``keys``: API keys, with tenants."""
+
     model_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
     dataset_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
 
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
+    outbound_seconds: float = Field(default=20, gt=0)
+    outbound_private: bool = False
+    """Fetch pictures by http and from this network too."""
     max_image_pixels: int = Field(default=4096 * 4096, ge=1)
 
     concurrency: int = Field(default=1, ge=1)
@@ -39,6 +46,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     resend_seconds: float = Field(default=30, gt=0)
     """A job that nobody claimed for so long gets another message; then after twice its age."""
+    sweep_seconds: float = Field(default=3600, gt=0)
+    """A picture that no job speaks of is deleted after so long."""
     time_limit_seconds: int = Field(default=6 * 3600, ge=1)
     """A task that runs longer is killed with its process."""
 

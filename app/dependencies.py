@@ -1,4 +1,4 @@
-"""What routes are given: the settings, the database, the picture store."""
+"""What routes are given: the settings, the caller's part of the database, the picture store."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from app.access.caller import CallerDep
 from app.config import Settings
-from app.database.engine import Database
+from app.database.engine import Database, TenantDatabase
 from app.storage import ImageStore
 
 
@@ -15,8 +16,12 @@ def _settings(request: Request) -> Settings:
     return cast(Settings, request.app.state.settings)
 
 
-def _database(request: Request) -> Database:
+def _whole_database(request: Request) -> Database:
     return cast(Database, request.app.state.database)
+
+
+def _database(request: Request, caller: CallerDep) -> TenantDatabase:
+    return _whole_database(request).of_tenant(caller.tenant)
 
 
 def _images(request: Request) -> ImageStore:
@@ -24,5 +29,7 @@ def _images(request: Request) -> ImageStore:
 
 
 SettingsDep = Annotated[Settings, Depends(_settings)]
-DatabaseDep = Annotated[Database, Depends(_database)]
+DatabaseDep = Annotated[TenantDatabase, Depends(_database)]
+WholeDatabaseDep = Annotated[Database, Depends(_whole_database)]
+"""Every tenant's rows: for what belongs to no tenant."""
 ImagesDep = Annotated[ImageStore, Depends(_images)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.database.migrate import is_current
-from app.dependencies import DatabaseDep
+from app.dependencies import WholeDatabaseDep
 from app.problems import ProblemError, problem_responses
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ def live() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=problem_responses(503))
-def ready(database: DatabaseDep) -> dict[str, str]:
+def ready(database: WholeDatabaseDep) -> dict[str, str]:
     """Whether the database can be reached and has this version's tables."""
     try:
         current = is_current(database)

@@ -8,6 +8,8 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+import app.access.routes
+import app.attributions.events
 import app.attributions.routes
 import app.datasets.routes
 import app.indexes.routes
@@ -40,7 +42,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     application.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + FORM_OVERHEAD)
     problems.install(application)
     for router in (
+        app.access.routes.router,
         app.attributions.routes.router,
+        app.attributions.events.router,
         app.datasets.routes.router,
         app.models.routes.router,
         app.indexes.routes.router,

@@ -32,9 +32,18 @@ class ProblemDetails(BaseModel):
 class ProblemError(Exception):
     """An error for the client; ``slug`` names its kind, for programs."""
 
-    def __init__(self, status: int, slug: str, title: str, detail: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        title: str,
+        detail: str | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(detail or title)
         self.status = status
+        self.headers = headers
         self.body = problem_body(status, slug, title, detail)
 
 
@@ -79,7 +88,7 @@ def _response(body: dict[str, Any], headers: Any = None) -> JSONResponse:
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)
-    return _response(error.body)
+    return _response(error.body, error.headers)
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import insert
+from sqlalchemy import delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.database.tables import StoredImage
+from app.database.engine import Database
+from app.database.tables import Job, StoredImage, now
 
 
 class ImageStore:
@@ -29,6 +31,7 @@ class ImageStore:
         digest = hashlib.sha256(png).hexdigest()
         target = self.path(digest)
         if target.is_file():
+            os.utime(target)  # in use again: not to be swept
             return digest
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
@@ -46,8 +49,9 @@ class ImageStore:
 
 
 def record_image(session: Session, digest: str, size: tuple[int, int]) -> None:
-    """Write the row of a stored picture; ``size`` is (width, height)."""
-    if session.get(StoredImage, digest) is not None:
+    """Write the row of a stored picture, or its date; ``size`` is (width, height)."""
+    again = update(StoredImage).where(StoredImage.digest == digest).values(stored_at=now())
+    if session.execute(again.returning(StoredImage.digest)).first():
         return
     try:
         with session.begin_nested():
@@ -57,6 +61,29 @@ def record_image(session: Session, digest: str, size: tuple[int, int]) -> None:
     except IntegrityError:
         # Another transaction has just recorded the same picture.
         return
+
+
+def sweep(database: Database, images: ImageStore, before: datetime, limit: int = 100) -> int:
+    """Delete pictures that no job speaks of and nobody stored since; return how many there were.
+
+    The row goes first: a picture that is stored meanwhile writes its row and its date anew.
+    """
+    unused = (
+        select(StoredImage.digest)
+        .where(
+            StoredImage.stored_at < before, ~exists().where(Job.image_digest == StoredImage.digest)
+        )
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    with database.write() as session:
+        swept = session.scalars(unused).all()
+        session.execute(delete(StoredImage).where(StoredImage.digest.in_(swept)))
+    for digest in swept:
+        file = images.path(digest)
+        if file.is_file() and file.stat().st_mtime < before.timestamp():
+            file.unlink(missing_ok=True)
+    return len(swept)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 from app import decode_image
 from app.config import Settings
+from app.outbound import Limits, Outbound, OutboundError
 from app.problems import ProblemError
 
 SECONDS = 30
 # A large picture takes some 350 MB while it is decoded; the server has forty threads for requests.
 _decoding = threading.BoundedSemaphore(os.cpu_count() or 1)
+# So that slow servers elsewhere leave threads for others.
+_fetching = threading.BoundedSemaphore(8)
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,31 @@ class Upload:
     png: bytes
     size: tuple[int, int]
     original_sha256: str
+
+
+def fetch_image(url: str, settings: Settings) -> bytes:
+    """A picture of the internet, as it is there now; a ``ProblemError`` if there is none."""
+    limits = Limits(settings.outbound_seconds, settings.max_upload_bytes)
+    if not _fetching.acquire(timeout=settings.outbound_seconds):
+        raise ProblemError(
+            503,
+            "fetching-busy",
+            "Too many pictures are being fetched",
+            headers={"Retry-After": "5"},
+        )
+    try:
+        answer = Outbound(private=settings.outbound_private).send("GET", url, limits)
+    except OutboundError as error:
+        raise _unfetched(str(error)) from None
+    finally:
+        _fetching.release()
+    if answer.status != 200:
+        raise _unfetched(f"the server answered {answer.status}")
+    return answer.body
+
+
+def _unfetched(reason: str) -> ProblemError:
+    return ProblemError(422, "image-url", "The picture cannot be fetched", reason)
 
 
 def check_upload(content: bytes, settings: Settings) -> Upload:

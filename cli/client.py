@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -30,9 +32,12 @@ class Client:
     that wait call ``on_progress(stage, fraction)`` after each look.
     """
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, api_key: str | None = None) -> None:
+        """``api_key``, or HEADWATER_API_KEY, where the installation asks for one."""
         self.base_url = base_url.rstrip("/")
-        self._http = httpx.Client(timeout=TIMEOUT)
+        key = api_key or os.environ.get("HEADWATER_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(timeout=TIMEOUT, headers=headers)
 
     def __enter__(self) -> Client:
         return self
@@ -74,6 +79,11 @@ class Client:
         if index["state"] != "ready":
             raise ServerError(_explain(index["problem"], f"index {index['id']} failed"))
         return index
+
+    def record_evidence(self, model: str, dataset: str, report: Json) -> Json:
+        """Tell the server what ``evaluate lds`` measured of a model's methods."""
+        body = {"dataset": dataset, "report": report}
+        return self._post(f"/v1/models/{quote(model, safe='')}/evidence", json=body)
 
     def attribute_image(
         self,

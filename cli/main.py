@@ -7,14 +7,32 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
 from cli.errors import BadInputError, CommandError
-
-if TYPE_CHECKING:
-    from app.config import Settings
+from cli.evaluate import app as evaluate
+from cli.installation import migrated_database, read_settings
+from cli.keys import app as keys
+from cli.knobs import (
+    Checkpoints,
+    Damping,
+    Draws,
+    NoiseChoice,
+    NormalisationChoice,
+    Output,
+    Parameters,
+    Probes,
+    Projection,
+    ProjectionDim,
+    ScheduleChoice,
+    Seed,
+    Store,
+    Timesteps,
+    knobs_said,
+)
+from cli.server_option import LOCAL_SERVER, Server
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,47 +54,8 @@ app = typer.Typer(
     """,
 )
 
-Server = Annotated[
-    str,
-    typer.Option("--server", envvar="HEADWATER_SERVER", help="Where `headwater serve` listens."),
-]
-Output = Annotated[
-    Literal["regions", "dct", "mean", "loss", "square", "l1", "l2", "linf", "pixels", "clip"]
-    | None,
-    typer.Option(help="What is differentiated, where the method leaves a choice."),
-]
-Timesteps = Annotated[int | None, typer.Option(help="Noise levels averaged over.")]
-ScheduleChoice = Annotated[
-    Literal["uniform", "cumulative"] | None, typer.Option(help="How they are spread.")
-]
-Draws = Annotated[int | None, typer.Option(help="Draws of noise at each of them.")]
-NormalisationChoice = Annotated[
-    Literal["none", "timestep", "elementwise"] | None,
-    typer.Option(help="What gradients are divided by (paper, Eq. 17)."),
-]
-Checkpoints = Annotated[
-    int | None, typer.Option(help="States of the training that are averaged over.")
-]
-Parameters = Annotated[
-    str | None, typer.Option(help="all, up_blocks, lora, or a pattern of layer names.")
-]
-Projection = Annotated[
-    Literal["two-sided", "gaussian", "rademacher", "identity"] | None,
-    typer.Option(help="How gradients are projected."),
-]
-ProjectionDim = Annotated[int | None, typer.Option(help="Numbers kept of each gradient.")]
-Damping = Annotated[
-    str | None,
-    typer.Option(
-        help="λ in units of the kernel's mean eigenvalue; auto; or as it stands: absolute:λ."
-    ),
-]
-Seed = Annotated[int | None, typer.Option(help="Of noise and projections.")]
-Store = Annotated[
-    Literal["float16", "bfloat16", "float32"] | None,
-    typer.Option(help="Precision of the stored gradients."),
-]
-LOCAL_SERVER = "http://127.0.0.1:8000"
+app.add_typer(evaluate, name="evaluate")
+app.add_typer(keys, name="keys")
 
 
 def main() -> None:
@@ -97,25 +76,14 @@ def serve(
     """Start the API, a worker and the relay on this machine."""
     from cli.serve import serve as run_server
 
-    run_server(_settings(), host, port)
+    run_server(read_settings(), host, port)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database to the tables of this version."""
-    from sqlalchemy.exc import ArgumentError, OperationalError
-
-    from app.database.engine import Database
-    from app.database.migrate import upgrade
-
-    try:
-        database = Database(_settings().database_url)
-        upgrade(database)
-    except OperationalError as error:
-        raise CommandError(f"the database cannot be reached: {error.orig}") from None
-    except ArgumentError as error:
-        raise CommandError(f"HEADWATER_DATABASE_URL: {error}") from None
-    database.close()
+    with migrated_database():
+        pass
     typer.echo("the database is up to date")
 
 
@@ -132,11 +100,10 @@ def index(
         str | None, typer.Option(help="One of `headwater methods` that the index shall answer.")
     ] = None,
     output: Output = None,
-    probes: Annotated[
-        int | None, typer.Option(help="Output directions m (regions: a square number).")
-    ] = None,
+    probes: Probes = None,
     timesteps: Timesteps = None,
     schedule: ScheduleChoice = None,
+    noise: NoiseChoice = None,
     draws: Draws = None,
     normalisation: NormalisationChoice = None,
     checkpoints: Checkpoints = None,
@@ -155,7 +122,7 @@ def index(
     from cli.client import Client
     from cli.progress import stage_progress
 
-    knobs = _knobs(context.params)
+    knobs = knobs_said(context.params)
     model_name, data_name = name or model.resolve().name, name or data.resolve().name
     with Client(server) as client:
         client.register_dataset(data_name, data)
@@ -235,12 +202,11 @@ def scores(
     clip: Annotated[
         str | None, typer.Option(help="The open_clip directory, for what CLIP has a part in.")
     ] = None,
-    probes: Annotated[
-        int | None, typer.Option(help="Output directions m (regions: a square number).")
-    ] = None,
+    probes: Probes = None,
     output: Output = None,
     timesteps: Timesteps = None,
     schedule: ScheduleChoice = None,
+    noise: NoiseChoice = None,
     draws: Draws = None,
     normalisation: NormalisationChoice = None,
     checkpoints: Checkpoints = None,
@@ -275,7 +241,7 @@ def scores(
     from cli.scores import Task, run, show_top
     from cli.scores import threads as torch_threads
 
-    knobs = _knobs(context.params)
+    knobs = knobs_said(context.params)
     task = Task(method, data, queries, out, model, clip, clip_candidates, broken, device, knobs)
     try:
         with torch_threads(threads or os.cpu_count() or 1):
@@ -287,6 +253,94 @@ def scores(
     if top is not None:
         for table in show_top(content, top):
             Console().print(table)
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="The folder of images.")],
+    out: Annotated[Path, typer.Option(help="The diffusers directory to write.")],
+    image_size: Annotated[int, typer.Option(help="Pixels a side.")] = 16,
+    channels: Annotated[int, typer.Option(help="1 for grey, 3 for colour.")] = 3,
+    widths: Annotated[str, typer.Option(help="Channels of the U-Net's levels.")] = "16,32,32",
+    epochs: Annotated[int, typer.Option(help="How often each image is seen.")] = 60,
+    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="Of the convolutions.")
+    ] = "float32",
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
+    checkpoints: Annotated[
+        int, typer.Option(min=1, help="States of the training to keep, the last included.")
+    ] = 4,
+    half_precision: Annotated[
+        bool, typer.Option("--half-precision", help="Write 16-bit weights.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads; as many as processors otherwise.")
+    ] = None,
+) -> None:
+    """Train a small pixel DDPM, to try attribution on: `headwater evaluate` can repeat it."""
+    import os
+
+    from attribution.errors import InputError
+    from attribution.image_folder import ImageFolder
+    from attribution.training import DdpmTraining, save_trained, training_images
+    from cli.progress import stage_progress
+    from cli.scores import threads as torch_threads
+
+    try:
+        levels = tuple(int(width) for width in widths.split(","))
+    except ValueError:
+        raise BadInputError(f"--widths: whole numbers with commas, not {widths!r}") from None
+    try:
+        training = DdpmTraining(
+            image_size, channels, levels, epochs, batch_size, learning_rate, precision
+        )
+        images = training_images(ImageFolder(data), training.shape)
+        with (
+            torch_threads(threads or os.cpu_count() or 1),
+            stage_progress("training") as advance,
+        ):
+            save_trained(
+                images,
+                training,
+                seed,
+                out,
+                checkpoints,
+                half_precision,
+                lambda step, steps: advance("", step / steps),
+            )
+    except InputError as error:
+        raise BadInputError(str(error)) from error
+    typer.echo(f"{out}: trained on {len(images)} images")
+
+
+@app.command()
+def draw(
+    model: Annotated[Path, typer.Option(help="The diffusers directory.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    count: Annotated[int, typer.Option(min=1, help="How many pictures (of each prompt).")] = 1,
+    prompt: Annotated[list[str] | None, typer.Option(help="What to draw; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first; the next follow.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of DDIM.")] = 50,
+    guidance_scale: Annotated[float, typer.Option(help="Of classifier-free guidance.")] = 1.0,
+) -> None:
+    """Draw pictures into a folder whose metadata.jsonl says from which seeds: queries."""
+    from attribution.denoisers import Denoiser, Drawing
+    from attribution.errors import InputError
+    from attribution.evaluation.generated import draw_folder
+    from cli.progress import progress_bar
+
+    prompts = [text for text in (prompt or [""]) for _ in range(count)]
+    drawing = Drawing(seed, steps, guidance_scale)
+    try:
+        denoiser = Denoiser.load(model)
+        with progress_bar("drawing", len(prompts)) as advance:
+            seeds = range(seed, seed + len(prompts))
+            draw_folder(denoiser, prompts, seeds, drawing, out, advance)
+    except InputError as error:
+        raise BadInputError(str(error)) from error
+    typer.echo(f"{out}: {len(prompts)} pictures")
 
 
 @app.command()
@@ -345,47 +399,6 @@ def demo(
             run_check(**given)
         else:
             run_demo(**given)
-
-
-def _knobs(options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an index's configuration that were said."""
-    from dataclasses import fields
-
-    from attribution.index.config import IndexConfig
-
-    names = {field.name for field in fields(IndexConfig)} - {"damping"}
-    knobs = {name: value for name, value in options.items() if name in names and value is not None}
-    damping: str | None = options["damping"]
-    if damping is None:
-        return knobs
-    if damping == "auto":
-        return knobs | {"damping_rule": "auto"}
-    number = damping.removeprefix("absolute:")
-    rule = "absolute" if number != damping else "relative"
-    try:
-        return knobs | {"damping_rule": rule, "damping": float(number)}
-    except ValueError:
-        raise BadInputError(
-            f"--damping: a number, absolute:NUMBER or auto, not {damping!r}"
-        ) from None
-
-
-def _settings() -> Settings:
-    from pydantic import ValidationError
-    from pydantic_settings import SettingsError
-
-    from app.config import Settings
-
-    try:
-        return Settings()
-    except SettingsError as error:
-        raise CommandError(str(error)) from None
-    except ValidationError as error:
-        faults = [
-            f"HEADWATER_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        raise CommandError("; ".join(faults)) from None
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from sqlalchemy import make_url, text
 from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import upgrade
-from app.database.tables import Base
+from app.database.tables import DEFAULT_TENANT, Base, Tenant
 
 POSTGRESQL = os.environ.get(
     "HEADWATER_TEST_DATABASE_URL", "postgresql://postgres@127.0.0.1/postgres"
@@ -61,6 +61,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings
         database = Database(settings.database_url)
         with database.write() as session:
             session.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} CASCADE"))
+            session.add(Tenant(id=DEFAULT_TENANT))
     database.close()
     yield settings
     if request.param == "servers":

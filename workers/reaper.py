@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from app.config import Settings
 from app.database.engine import Database
+from app.database.tables import now
 from app.jobs.recovery import announce_again, recover_expired
+from app.storage import ImageStore, sweep
 
 logger = logging.getLogger(__name__)
 
 
 def reap(database: Database, settings: Settings) -> None:
-    """Recover jobs whose lease has run out, and jobs that nobody claims."""
+    """Recover jobs whose lease has run out, and jobs that nobody claims; delete lost pictures."""
     with database.write() as session:
         expired = recover_expired(session, settings)
     with database.write() as session:
         waiting = announce_again(session, settings)
+    before = now() - timedelta(seconds=settings.sweep_seconds)
+    swept = sweep(database, ImageStore(settings.home), before)
+    if swept:
+        logger.info("deleted %d pictures of no job", swept)
     if expired or waiting:
         logger.info("recovered %d expired leases, announced %d jobs again", expired, waiting)

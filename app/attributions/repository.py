@@ -13,7 +13,7 @@ from app.problems import ProblemError
 
 
 def find(session: Session, attribution_id: str) -> Job:
-    """The attribution's job; a 404 problem if there is none."""
+    """The attribution's job; a 404 problem if there is none, a 410 one if it was deleted."""
     job = session.get(Job, attribution_id)
     if job is None or job.kind != ATTRIBUTION:
         raise ProblemError(
@@ -22,12 +22,14 @@ def find(session: Session, attribution_id: str) -> Job:
             "Attribution not found",
             f"{attribution_id!r} is unknown",
         )
+    if job.deleted_at is not None:
+        raise ProblemError(410, "attribution-deleted", "The attribution was deleted")
     return job
 
 
 def page(session: Session, status: str | None, cursor: str | None, limit: int) -> Sequence[Job]:
     """Attributions, newest first, one more than ``limit`` where there are more."""
-    query = select(Job).where(Job.kind == ATTRIBUTION)
+    query = select(Job).where(Job.kind == ATTRIBUTION, Job.deleted_at.is_(None))
     if status:
         query = query.where(Job.status == status)
     if cursor:

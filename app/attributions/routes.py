@@ -11,11 +11,13 @@ from fastapi import APIRouter, Depends, Header, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 
+from app.access.caller import opens
 from app.attributions import repository, service
-from app.attributions.schemas import TERMINAL, AttributionOut, PromptQuestion, Status
+from app.attributions.idempotency import IdempotencyKey
+from app.attributions.schemas import TERMINAL, AttributionOut, PromptQuestion, Status, UrlQuestion
 from app.attributions.submission import REQUEST_BODY, ImageSubmission, read_submission
 from app.conditional import IfNoneMatch, tagged
-from app.database.engine import Database
+from app.database.engine import TenantDatabase
 from app.dependencies import DatabaseDep, ImagesDep, SettingsDep
 from app.pages import Cursor, Limit, Page, cut_page
 from app.problems import ProblemError, problem_responses
@@ -24,9 +26,11 @@ RETRY_AFTER = "1"
 LONGEST_WAIT = 60
 POLL_SECONDS = 0.2
 
-router = APIRouter(prefix="/v1/attributions", tags=["attributions"])
+router = APIRouter(
+    prefix="/v1/attributions", tags=["attributions"], dependencies=[Depends(opens("attributions"))]
+)
 
-Submission = Annotated[ImageSubmission | PromptQuestion, Depends(read_submission)]
+Submission = Annotated[ImageSubmission | UrlQuestion | PromptQuestion, Depends(read_submission)]
 
 
 @router.post(
@@ -34,7 +38,10 @@ Submission = Annotated[ImageSubmission | PromptQuestion, Depends(read_submission
     status_code=202,
     response_model=AttributionOut,
     openapi_extra=REQUEST_BODY,
-    responses={200: {"model": AttributionOut}, **problem_responses(404, 409, 413, 415)},
+    responses={
+        200: {"model": AttributionOut},
+        **problem_responses(401, 403, 404, 409, 410, 413, 415),
+    },
 )
 async def attribute(
     submission: Submission,
@@ -42,14 +49,21 @@ async def attribute(
     settings: SettingsDep,
     images: ImagesDep,
     prefer: Annotated[str | None, Header()] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Ask which training images a picture came from.
 
-    Send a picture as a form, or a prompt as JSON.  Answers 202 at once; with ``Prefer: wait=N``
-    (seconds, at most 60) it answers 200 if the attribution ends in time.
+    Send a picture as a form, or a prompt or a picture's URL as JSON.  Answers 202 at once; with
+    ``Prefer: wait=N`` (seconds, at most 60) it answers 200 if the attribution ends in time.
     """
     if isinstance(submission, PromptQuestion):
-        job = await run_in_threadpool(service.ask_about_prompt, database, settings, submission)
+        job = await run_in_threadpool(
+            service.ask_about_prompt, database, settings, submission, idempotency_key
+        )
+    elif isinstance(submission, UrlQuestion):
+        job = await run_in_threadpool(
+            service.ask_about_url, database, settings, images, submission, idempotency_key
+        )
     else:
         job = await run_in_threadpool(
             service.ask_about_image,
@@ -58,7 +72,10 @@ async def attribute(
             images,
             submission.question,
             submission.content,
+            idempotency_key,
         )
+    if job.deleted_at is not None:
+        raise ProblemError(410, "attribution-deleted", "The attribution was deleted")
     wait = wait_seconds(prefer)
     shown = await _when_ended(database, job.id, wait) if wait else service.present(job)
     headers = {"Location": shown.urls.self}
@@ -69,7 +86,7 @@ async def attribute(
     return _json(shown, 202, headers | {"Retry-After": RETRY_AFTER})
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(401, 403))
 def list_attributions(
     database: DatabaseDep,
     status: Status | None = None,
@@ -86,7 +103,7 @@ def list_attributions(
 @router.get(
     "/{attribution}",
     response_model=AttributionOut,
-    responses={304: {"description": "Not Modified"}, **problem_responses(404)},
+    responses={304: {"description": "Not Modified"}, **problem_responses(401, 403, 404, 410)},
 )
 def get_attribution(
     attribution: str, database: DatabaseDep, if_none_match: IfNoneMatch = None
@@ -98,16 +115,22 @@ def get_attribution(
     return tagged(shown, if_none_match, headers)
 
 
-@router.post("/{attribution}/cancel", responses=problem_responses(404, 409))
+@router.post("/{attribution}/cancel", responses=problem_responses(401, 403, 404, 409, 410))
 def cancel_attribution(attribution: str, database: DatabaseDep) -> AttributionOut:
     """Stop an attribution; its worker notices within seconds."""
     return service.present(service.cancel_attribution(database, attribution))
 
 
+@router.delete("/{attribution}", status_code=204, responses=problem_responses(401, 403, 404, 410))
+def delete_attribution(attribution: str, database: DatabaseDep) -> None:
+    """Stop an attribution and forget it: question, picture and answer.  It answers 410 then."""
+    service.delete_attribution(database, attribution)
+
+
 @router.get(
     "/{attribution}/image",
     response_class=FileResponse,
-    responses={200: {"content": {"image/png": {}}}, **problem_responses(404)},
+    responses={200: {"content": {"image/png": {}}}, **problem_responses(401, 403, 404, 410)},
 )
 def get_attribution_image(
     attribution: str, database: DatabaseDep, images: ImagesDep
@@ -126,7 +149,7 @@ def wait_seconds(prefer: str | None) -> int:
     return min(int(found[1]), LONGEST_WAIT) if found else 0
 
 
-async def _when_ended(database: Database, job_id: str, seconds: int) -> AttributionOut:
+async def _when_ended(database: TenantDatabase, job_id: str, seconds: int) -> AttributionOut:
     """The attribution at its end, or after some seconds; no thread is held while waiting."""
 
     def look() -> AttributionOut:

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.indexes.schemas import MethodName, Progress
+from app.indexes.methods import MethodName
+from app.indexes.schemas import Progress
 
 Status = Literal["queued", "running", "succeeded", "failed", "canceled", "expired"]
 
@@ -39,6 +40,12 @@ class ImageQuestion(Question):
     caption: str | None = Field(None, max_length=2000, description="The prompt, where known")
 
 
+class UrlQuestion(ImageQuestion):
+    """A picture that the server fetches: https, from the open internet, without redirects."""
+
+    image_url: str = Field(min_length=1, max_length=2000)
+
+
 class PromptQuestion(Question):
     """Draw a picture with the model, then ask where it came from."""
 
@@ -53,6 +60,7 @@ class AttributionUrls(BaseModel):
     """Where to go on."""
 
     self: str
+    events: str
     image: str
     cancel: str
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from app.attributions import repository
+from app.attributions.idempotency import Once, known_job, submit_once
 from app.attributions.schemas import (
     AttributionOut,
     AttributionUrls,
     ImageQuestion,
     PromptQuestion,
     Question,
+    UrlQuestion,
 )
 from app.config import Settings
-from app.database.engine import Database
+from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name, index_by_id
-from app.database.tables import IndexVersion, Job, Model
+from app.database.tables import IndexVersion, Job, JobEvent, Model, now
 from app.indexes.methods import served_methods
 from app.indexes.schemas import Progress
 from app.jobs.cancellation import cancel
@@ -24,21 +30,49 @@ from app.jobs.submission import submit
 from app.models.weights import UNCONDITIONAL
 from app.problems import ProblemError
 from app.storage import ImageStore, record_image
-from app.uploads import Upload, check_upload
+from app.uploads import Upload, check_upload, fetch_image
 from attribution.methods import method_named
 
 ROUTING = {"model", "index"}
 
 
 def ask_about_image(
-    database: Database,
+    database: TenantDatabase,
     settings: Settings,
     images: ImageStore,
     question: ImageQuestion,
     content: bytes,
+    idempotency_key: str | None = None,
 ) -> Job:
     """Check the picture and submit the question about it; nothing is kept of a refused one."""
+    once = Once.of(idempotency_key, question, content)
+    return _ask_about(database, settings, images, question, once, lambda: content)
+
+
+def ask_about_url(
+    database: TenantDatabase,
+    settings: Settings,
+    images: ImageStore,
+    question: UrlQuestion,
+    idempotency_key: str | None = None,
+) -> Job:
+    """The same of a picture that is fetched first, if the request is new."""
+    once = Once.of(idempotency_key, question)
+    fetch = partial(fetch_image, question.image_url, settings)
+    return _ask_about(database, settings, images, question, once, fetch)
+
+
+def _ask_about(
+    database: TenantDatabase,
+    settings: Settings,
+    images: ImageStore,
+    question: ImageQuestion,
+    once: Once | None,
+    read: Callable[[], bytes],
+) -> Job:
     with database.read() as session:
+        if once is not None and (known := known_job(session, once)):
+            return known
         _index_for(session, question)
     if question.method and "trajectory" in method_named(question.method).needs:
         raise ProblemError(
@@ -47,20 +81,29 @@ def ask_about_image(
             "The method needs a picture that the model draws",
             f"{question.method} follows the drawing: ask about a prompt and a seed",
         )
-    upload: Upload = check_upload(content, settings)
+    upload: Upload = check_upload(read(), settings)
     digest = images.put(upload.png)
     request = question.model_dump(exclude=ROUTING) | {"original_sha256": upload.original_sha256}
-    with database.write() as session:
+
+    def make(session: Session) -> Job:
         index, request["method"] = _index_for(session, question)
         record_image(session, digest, upload.size)
         return submit(
             session, settings, ATTRIBUTION, request, index_id=index.id, image_digest=digest
         )
 
+    return submit_once(database, once, make)
 
-def ask_about_prompt(database: Database, settings: Settings, question: PromptQuestion) -> Job:
+
+def ask_about_prompt(
+    database: TenantDatabase,
+    settings: Settings,
+    question: PromptQuestion,
+    idempotency_key: str | None = None,
+) -> Job:
     """Submit a prompt; the worker draws the picture."""
-    with database.write() as session:
+
+    def make(session: Session) -> Job:
         index, method = _index_for(session, question)
         pipeline = session.get_one(Model, index.model_id).pipeline_class
         if pipeline in UNCONDITIONAL:
@@ -70,8 +113,10 @@ def ask_about_prompt(database: Database, settings: Settings, question: PromptQue
         request = question.model_dump(exclude=ROUTING) | {"method": method}
         return submit(session, settings, ATTRIBUTION, request, index_id=index.id)
 
+    return submit_once(database, Once.of(idempotency_key, question), make)
 
-def cancel_attribution(database: Database, attribution_id: str) -> Job:
+
+def cancel_attribution(database: TenantDatabase, attribution_id: str) -> Job:
     """Cancel an attribution; one that has ended otherwise is a 409 problem."""
     with database.write() as session:
         repository.find(session, attribution_id)
@@ -83,6 +128,19 @@ def cancel_attribution(database: Database, attribution_id: str) -> Job:
             409, "attribution-ended", "The attribution has ended already", f"it has {job.status}"
         )
     return job
+
+
+def delete_attribution(database: TenantDatabase, attribution_id: str) -> None:
+    """Forget what was asked and answered; work on it stops, and its picture can be swept."""
+    with database.write() as session:
+        repository.find(session, attribution_id)
+        cancel(session, attribution_id)
+        session.execute(
+            update(Job)
+            .where(Job.id == attribution_id)
+            .values(request={}, result=None, problem=None, image_digest=None, deleted_at=now())
+        )
+        session.execute(delete(JobEvent).where(JobEvent.job_id == attribution_id))
 
 
 def present(job: Job) -> AttributionOut:
@@ -100,7 +158,9 @@ def present(job: Job) -> AttributionOut:
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        urls=AttributionUrls(self=url, image=f"{url}/image", cancel=f"{url}/cancel"),
+        urls=AttributionUrls(
+            self=url, events=f"{url}/events", image=f"{url}/image", cancel=f"{url}/cancel"
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""Reading ``POST /v1/attributions``: a form with a picture, or JSON with a prompt."""
+"""Reading ``POST /v1/attributions``: a form with a picture, or JSON with a prompt or a URL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 
-from app.attributions.schemas import ImageQuestion, PromptQuestion
+from app.attributions.schemas import ImageQuestion, PromptQuestion, UrlQuestion
 from app.problems import ProblemError
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -30,7 +30,14 @@ REQUEST_BODY: dict[str, Any] = {
                     "required": ["image"],
                 }
             },
-            "application/json": {"schema": PromptQuestion.model_json_schema()},
+            "application/json": {
+                "schema": {
+                    "oneOf": [
+                        PromptQuestion.model_json_schema(),
+                        UrlQuestion.model_json_schema(),
+                    ]
+                }
+            },
         },
     }
 }
@@ -45,7 +52,7 @@ class ImageSubmission:
     question: ImageQuestion
 
 
-async def read_submission(request: Request) -> ImageSubmission | PromptQuestion:
+async def read_submission(request: Request) -> ImageSubmission | UrlQuestion | PromptQuestion:
     """Parse the body by its media type; another type is a 415 problem."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -55,12 +62,14 @@ async def read_submission(request: Request) -> ImageSubmission | PromptQuestion:
             values = from_json(await request.body())
         except ValueError as error:
             raise ProblemError(422, "invalid-json", "The body is not JSON", str(error)) from None
+        if isinstance(values, dict) and "image_url" in values:
+            return _validated(UrlQuestion, values)
         return _validated(PromptQuestion, values)
     raise ProblemError(
         415,
         "media-type",
         "The media type is not supported",
-        "send multipart/form-data with `image`, or application/json with `prompt`",
+        "send multipart/form-data with `image`, or application/json with `prompt` or `image_url`",
     )
 
 

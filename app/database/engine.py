@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, make_url
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from app.database.tables import Owned
 
 BUSY_SECONDS = 30
 
@@ -43,9 +45,55 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    def of_tenant(self, tenant: str) -> TenantDatabase:
+        """The same database, as one tenant sees it."""
+        return TenantDatabase(self, tenant)
+
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+class TenantDatabase:
+    """Sessions in which other tenants' rows are not: whatever is selected, changed or deleted.
+
+    What is added belongs to the tenant.  Rows without an owner of their own (samples, evidence)
+    are reached through one that has.
+    """
+
+    def __init__(self, database: Database, tenant: str) -> None:
+        self.database, self.tenant = database, tenant
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session for looking; nothing is written."""
+        with self.database.read() as session:
+            yield self._restricted(session)
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """All or nothing: committed at the end, rolled back when the block raises."""
+        with self.database.write() as session:
+            yield self._restricted(session)
+
+    def _restricted(self, session: Session) -> Session:
+        event.listen(session, "do_orm_execute", self._only_own)
+        event.listen(session, "before_flush", self._own)
+        return session
+
+    def _only_own(self, state: ORMExecuteState) -> None:
+        tenant = self.tenant
+        if state.is_select or state.is_update or state.is_delete:
+            state.statement = state.statement.options(
+                with_loader_criteria(
+                    Owned, lambda cls: cls.tenant_id == tenant, include_aliases=True
+                )
+            )
+
+    def _own(self, session: Session, context: object, instances: object) -> None:
+        for added in session.new:
+            if isinstance(added, Owned):
+                added.tenant_id = self.tenant
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:

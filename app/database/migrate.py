@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -22,10 +25,38 @@ def alembic_config(connection: Connection) -> Config:
     return config
 
 
-def upgrade(database: Database) -> None:
-    """Migrate to the newest version; an empty database gets all tables."""
-    with database.engine.begin() as connection:
-        command.upgrade(alembic_config(connection), "head")
+@contextmanager
+def migrating(database: Database) -> Iterator[Connection]:
+    """A transaction for migrations.
+
+    SQLite changes a table by making it anew, and dropping the old one would delete the rows that
+    refer to it: its foreign keys rest meanwhile, and are checked before the commit.
+    """
+    with database.engine.connect() as connection:
+        driver: Any = connection.connection.driver_connection
+        sqlite = connection.dialect.name == "sqlite"
+        if sqlite:  # no statement of SQLAlchemy's: that would begin a transaction
+            driver.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                yield connection
+                if sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise RuntimeError("a migration left rows that refer to nothing")
+        finally:
+            if sqlite:
+                driver.execute("PRAGMA foreign_keys=ON")
+
+
+def upgrade(database: Database, version: str = "head") -> None:
+    """Migrate to a version, the newest by default; an empty database gets all tables."""
+    with migrating(database) as connection:
+        command.upgrade(alembic_config(connection), version)
+
+
+def downgrade(database: Database, version: str) -> None:
+    """Go back to an older version's tables; ``base`` has none."""
+    with migrating(database) as connection:
+        command.downgrade(alembic_config(connection), version)
 
 
 def is_current(database: Database) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mimetypes
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import FileResponse
 
+from app.access.caller import opens
 from app.database.lookup import by_id_or_name
 from app.database.tables import Dataset
 from app.datasets import service
@@ -15,13 +16,15 @@ from app.dependencies import DatabaseDep, SettingsDep
 from app.pages import Cursor, Limit, Page, cut_page
 from app.problems import problem_responses
 
-router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+router = APIRouter(
+    prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(opens("catalogue"))]
+)
 
 
 @router.post(
     "",
     status_code=201,
-    responses={200: {"model": DatasetOut}, **problem_responses(409, 413)},
+    responses={200: {"model": DatasetOut}, **problem_responses(401, 403, 409, 413)},
 )
 def register_dataset(
     wanted: DatasetIn, response: Response, database: DatabaseDep, settings: SettingsDep
@@ -33,7 +36,7 @@ def register_dataset(
     return DatasetOut.model_validate(dataset)
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(401, 403))
 def list_datasets(
     database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[DatasetOut]:
@@ -44,14 +47,14 @@ def list_datasets(
     return Page(items=[DatasetOut.model_validate(row) for row in items], next_cursor=following)
 
 
-@router.get("/{dataset}", responses=problem_responses(404))
+@router.get("/{dataset}", responses=problem_responses(401, 403, 404))
 def get_dataset(dataset: str, database: DatabaseDep) -> DatasetOut:
     """One dataset, by id or name."""
     with database.read() as session:
         return DatasetOut.model_validate(by_id_or_name(session, Dataset, dataset))
 
 
-@router.get("/{dataset}/samples", responses=problem_responses(404))
+@router.get("/{dataset}/samples", responses=problem_responses(401, 403, 404))
 def list_samples(
     dataset: str, database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[SampleOut]:
@@ -66,7 +69,7 @@ def list_samples(
 @router.get(
     "/{dataset}/samples/{key:path}/image",
     response_class=FileResponse,
-    responses={200: {"content": {"image/*": {}}}, **problem_responses(404)},
+    responses={200: {"content": {"image/*": {}}}, **problem_responses(401, 403, 404)},
 )
 def get_sample_image(
     dataset: str, key: str, database: DatabaseDep, settings: SettingsDep

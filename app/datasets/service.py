@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.allowed_paths import allowed_directory
 from app.config import Settings
-from app.database.engine import Database
+from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name
 from app.database.tables import Dataset, Sample
 from app.datasets.licences import check_licences
@@ -23,7 +23,9 @@ from app.problems import ProblemError
 from attribution import metadata
 
 
-def register(database: Database, settings: Settings, wanted: DatasetIn) -> tuple[Dataset, bool]:
+def register(
+    database: TenantDatabase, settings: Settings, wanted: DatasetIn
+) -> tuple[Dataset, bool]:
     """Read the folder and write its rows; the flag says whether it is new.
 
     The same name again is the same dataset if path and content are equal, and else a problem.

@@ -6,6 +6,7 @@ from sqlalchemy import CursorResult, update
 from sqlalchemy.orm import Session
 
 from app.database.tables import Job, now
+from app.jobs.events import record
 
 
 def cancel(session: Session, job_id: str) -> bool:
@@ -17,4 +18,7 @@ def cancel(session: Session, job_id: str) -> bool:
     )
     result = session.execute(statement)
     assert isinstance(result, CursorResult)
-    return result.rowcount == 1
+    if result.rowcount == 1:
+        record(session, job_id)
+        return True
+    return False

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.database.tables import IndexVersion, Job, now
+from app.jobs.events import record
 from app.jobs.submission import announce
 
 
@@ -42,7 +43,10 @@ def claim(session: Session, settings: Settings, job_id: str) -> Claim | None:
         .returning(Job.attempt)
     )
     attempt = session.execute(statement).scalar_one_or_none()
-    return None if attempt is None else Claim(job_id, attempt)
+    if attempt is None:
+        return None
+    record(session, job_id)
+    return Claim(job_id, attempt)
 
 
 def extend_lease(session: Session, settings: Settings, held: Claim) -> None:
@@ -54,6 +58,7 @@ def extend_lease(session: Session, settings: Settings, held: Claim) -> None:
 def report_progress(session: Session, held: Claim, stage: str, fraction: float) -> None:
     """Say how far the work is."""
     _write(session, _mine(held).values(stage=stage, fraction=fraction))
+    record(session, held.job_id)
 
 
 def attach_image(session: Session, held: Claim, digest: str) -> None:
@@ -73,6 +78,7 @@ def succeed(session: Session, held: Claim, result: dict[str, Any]) -> None:
             lease_until=None,
         ),
     )
+    record(session, held.job_id)
 
 
 def fail(session: Session, held: Claim, problem: dict[str, Any]) -> None:
@@ -99,6 +105,7 @@ def requeue_or_fail(
         job.status = "queued"
         job.lease_until = None
         announce(session, settings, job, due_at=now() + timedelta(seconds=2 ** (job.attempt - 1)))
+        record(session, job.id)
 
 
 def end_with_problem(session: Session, job: Job, problem: dict[str, Any]) -> None:
@@ -107,6 +114,7 @@ def end_with_problem(session: Session, job: Job, problem: dict[str, Any]) -> Non
     job.problem = problem
     job.finished_at = now()
     job.lease_until = None
+    record(session, job.id)
     if job.kind.startswith("index."):
         _fail_build(session, job, problem)
 

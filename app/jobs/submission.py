@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.config import Settings
-from app.database.tables import Job, OutboxMessage, now
+from app.database.tables import DEFAULT_TENANT, Job, OutboxMessage, now
 from app.identifiers import new_id
+from app.jobs.events import record
 from app.jobs.kinds import ID_PREFIXES
 
 
@@ -21,19 +22,25 @@ def submit(
     *,
     index_id: str | None = None,
     image_digest: str | None = None,
+    tenant_id: str = DEFAULT_TENANT,
 ) -> Job:
-    """Insert a queued job with its outbox row; the relay sends it after the commit."""
+    """Insert a queued job with its outbox row; the relay sends it after the commit.
+
+    In a tenant's session the job is that tenant's.
+    """
     job = Job(
         id=new_id(ID_PREFIXES.get(kind, "job")),
         kind=kind,
         index_id=index_id,
         image_digest=image_digest,
+        tenant_id=tenant_id,
         max_attempts=settings.max_attempts,
         request=request,
     )
     session.add(job)
     session.flush()
     announce(session, settings, job)
+    record(session, job.id)
     return job
 
 

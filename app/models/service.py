@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.allowed_paths import allowed_directory
 from app.config import Settings
-from app.database.engine import Database
+from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name
 from app.database.tables import Model
 from app.identifiers import new_id
@@ -21,7 +21,7 @@ from app.problems import ProblemError
 CONTENT = ("directory", "clip_directory", "digest", "clip_digest", "pipeline_class")
 
 
-def register(database: Database, settings: Settings, wanted: ModelIn) -> tuple[Model, bool]:
+def register(database: TenantDatabase, settings: Settings, wanted: ModelIn) -> tuple[Model, bool]:
     """Look at the directories and write the model's row; the flag says whether it is new.
 
     The same name again is the same model if paths and weights are equal, and else a problem.

@@ -5,22 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
 from alembic import command
 from fastapi.testclient import TestClient
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select, text, update
+from sqlalchemy.exc import IntegrityError
 
 from app.config import Settings
 from app.database.engine import Database
-from app.database.migrate import alembic_config, is_current, upgrade
+from app.database.migrate import alembic_config, downgrade, is_current, upgrade
+from app.database.tables import Dataset, IndexVersion, Job, Model, OutboxMessage, Sample
 from app.main import create_app
+
+OWNED = (Dataset, Model, IndexVersion, Job)
 
 
 def test_upgrade_check_downgrade(service: Settings, database: Database) -> None:
     with database.engine.begin() as connection:
         command.check(alembic_config(connection))
     try:
-        with database.engine.begin() as connection:
-            command.downgrade(alembic_config(connection), "base")
+        downgrade(database, "base")
         assert inspect(database.engine).get_table_names() == ["alembic_version"]
         assert not is_current(database)
         with TestClient(create_app(service)) as http:
@@ -32,6 +36,57 @@ def test_upgrade_check_downgrade(service: Settings, database: Database) -> None:
     with TestClient(create_app(service)) as http:
         assert http.get("/readyz").status_code == 200
         assert "/v1/attributions" in http.get("/openapi.json").json()["paths"]
+
+
+def test_rows_survive_the_next_version(service: Settings, database: Database) -> None:
+    """What an older release wrote is there after the upgrade, with all that refers to it."""
+    downgrade(database, "0002")
+    day = "2026-01-01 00:00:00+00:00"
+    rows = {
+        "datasets": {"id": "ds_1", "name": "d", "path": "/d", "digest": "", "sample_count": 1},
+        "samples": {"dataset_id": "ds_1", "key": "a.png"},
+        "models": {
+            **{"id": "mdl_1", "name": "m", "directory": "/m", "clip_directory": "/c"},
+            **{"digest": "", "clip_digest": "", "pipeline_class": "DDPMPipeline"},
+        },
+        "indexes": {
+            **{"id": "idx_1", "model_id": "mdl_1", "dataset_id": "ds_1", "config": "{}"},
+            **{"config_digest": "", "shard_size": 1, "state": "ready", "active": True},
+            "directory": "indexes/idx_1",
+        },
+        "jobs": {
+            **{"id": "atr_1", "kind": "attribution", "index_id": "idx_1", "status": "succeeded"},
+            **{"attempt": 1, "max_attempts": 3, "fraction": 1.0, "request": "{}"},
+        },
+        "outbox": {"job_id": "atr_1", "kind": "attribution", "failures": 0, "due_at": day},
+    }
+    try:
+        with database.write() as session:
+            for table, row in rows.items():
+                dated = row if table in ("samples", "outbox") else row | {"created_at": day}
+                places = ", ".join(f":{name}" for name in dated)
+                session.execute(
+                    text(f"INSERT INTO {table} ({', '.join(dated)}) VALUES ({places})"), dated
+                )
+    finally:
+        upgrade(database)
+    with database.read() as session:
+        assert session.scalars(select(Sample.key)).all() == ["a.png"]
+        assert session.scalars(select(OutboxMessage.job_id)).all() == ["atr_1"]
+        assert {session.scalars(select(table.tenant_id)).one() for table in OWNED} == {"default"}
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.execute(update(Job).values(status="lost"))
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.execute(update(IndexVersion).values(state="building"))
+    second = {"id": "idx_2", "config_digest": "other", "active": True, "state": "ready"}
+    shared = {"model_id": "mdl_1", "dataset_id": "ds_1", "config": {}, "shard_size": 1}
+    other = IndexVersion(**second, **shared, directory="indexes/idx_2")
+    with pytest.raises(IntegrityError), database.write() as session:
+        session.add(other)
+    downgrade(database, "0002")
+    with database.read() as session:
+        assert session.execute(text("SELECT count(*) FROM samples")).scalar_one() == 1
+    upgrade(database)
 
 
 def test_the_api_imports_neither_torch_nor_celery() -> None:

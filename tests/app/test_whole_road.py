@@ -90,7 +90,7 @@ def compare(http: httpx.Client, picture: bytes) -> None:
         "model": "tiny",
         "dataset": "shapes",
         "method": "journey-trak",
-        "config": {"timesteps": 2, "projection_dim": 64, "damping_rule": "auto"},
+        "config": {"timesteps": 2, "projection_dim": 64, "damping_rule": "leverage"},
     }
     accepted = http.post("/v1/indexes", json=wanted)
     index = follow(http, accepted.headers["Location"], "state", {"building"})

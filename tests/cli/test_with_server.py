@@ -9,9 +9,17 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app.config import Settings
+from attribution.denoisers import Denoiser
+from attribution.evaluation.ground_truth import GroundTruth
+from attribution.evaluation.lds import Estimate, Yardsticks
+from attribution.evaluation.measure import Case, Result
+from attribution.evaluation.report import LdsReport
+from attribution.evaluation.subsets import draw_subsets
+from attribution.image_folder import ImageFolder
 from cli.client import Client, ServerError
 from cli.serve import running_server
 
@@ -56,6 +64,35 @@ def test_a_picture(indexed: str, tiny_folder: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     assert "Influence by licence" in finished.stdout
     assert "all 12 training images" in finished.stdout
+
+
+def test_answers_carry_what_was_measured(
+    indexed: str, tiny_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    keys = [sample.key for sample in ImageFolder(tiny_folder).samples]
+    members = draw_subsets(["x"] * len(keys), 3, 0.5, 0)
+    truth = GroundTruth.planned(keys, ["held/a.png"], members, [0], {"training": {"trainer": "x"}})
+    truth.losses[:] = 0.5
+    case = Case.of("das", timesteps=2, projection_dim=64)
+    measured = Result(
+        case, "held", "label-free", 0.03, Estimate(0.5, np.array([0.4, 0.6])), Yardsticks(0.4, 0.6)
+    )
+    report = LdsReport("2026-11-24", Denoiser.load(tiny_model).digest, truth, [measured])
+    file = tmp_path / "lds.json"
+    file.write_text(json.dumps(report.to_dict()))
+    names = ("--model", "tiny", "--data", "tiny")
+    finished = headwater("evaluate", "record", file, *names, server=indexed)
+    assert finished.returncode == 0, finished.stderr
+    assert "1 measured score" in finished.stdout
+    picture = tiny_folder / "ada" / "ring.png"
+    asked = headwater("attribute", picture, "--json", server=indexed)
+    (evidence,) = json.loads(asked.stdout)["evidence"]
+    assert (evidence["method"], evidence["lds"], evidence["rho"]) == ("das", 0.5, 0.4)
+
+    file.write_text("[]")
+    refused = headwater("evaluate", "record", file, *names, server=indexed)
+    assert refused.returncode == 1
+    assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_prompt_as_json(indexed: str, tmp_path: Path) -> None:

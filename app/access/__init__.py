@@ -1,0 +1,1 @@
+"""Who may do what: tenants, their keys, and what a key opens."""

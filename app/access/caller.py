@@ -1,0 +1,77 @@
+"""Who is calling: the tenant and scopes of the key that a request carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from app.access import keys
+from app.access.scopes import SCOPES, Area, needed
+from app.config import Settings
+from app.database.engine import Database
+from app.database.tables import DEFAULT_TENANT
+from app.problems import ProblemError
+
+# Not its own refusal: that would be no problem document.
+bearer = HTTPBearer(auto_error=False, description="An API key, where the installation asks for one")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A tenant, and what it may do in this request."""
+
+    tenant: str
+    scopes: frozenset[str]
+
+
+def identify(
+    request: Request,
+    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> Caller:
+    """The caller; a 401 problem where a valid key is needed and none was sent."""
+    settings = cast(Settings, request.app.state.settings)
+    if settings.access == "open":
+        return Caller(DEFAULT_TENANT, frozenset(SCOPES))
+    if sent is None:
+        raise ProblemError(
+            401,
+            "key-missing",
+            "An API key is needed",
+            "send it as `Authorization: Bearer hw_…`",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    with cast(Database, request.app.state.database).read() as session:
+        key = keys.valid(session, sent.credentials)
+    if key is None:
+        raise ProblemError(
+            401,
+            "key-invalid",
+            "The API key is not valid",
+            "it is unknown, has expired or was revoked",
+            headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+        )
+    return Caller(key.tenant_id, frozenset(key.scopes))
+
+
+CallerDep = Annotated[Caller, Depends(identify)]
+
+
+def opens(area: Area) -> Callable[[Request, Caller], None]:
+    """A dependency that refuses callers whose key does not open the area."""
+
+    def check(request: Request, caller: CallerDep) -> None:
+        scope = needed(area, request.method)
+        if scope not in caller.scopes:
+            raise ProblemError(
+                403,
+                "scope-missing",
+                "The API key does not allow this",
+                f"it lacks {scope}",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope" scope="{scope}"'},
+            )
+
+    return check
