@@ -24,8 +24,15 @@ from attribution.index.search import Index
 from attribution.index.shards import query_key
 from attribution.methods import MethodError
 
-# Each image's own noise: with the shared one, no effect of these few images is negative.
-CONFIG = IndexConfig(timesteps=3, projection_dim=400, noise="per-image")
+# So weak a λ that some effects are negative: under the default, none of so few images has one.
+CONFIG = IndexConfig(
+    timesteps=3,
+    projection_dim=400,
+    schedule="uniform",
+    noise="per-image",
+    damping=1.0,
+    damping_rule="relative",
+)
 
 
 def build(
@@ -81,10 +88,10 @@ def test_effects_equal_dense_algebra(
     leverage = np.einsum("ik,ik->i", solved, phi)
     products = query @ solved.T / (1 - leverage)
     expected = np.stack([products[q].reshape(n, m)[:, q] for q in range(m)], axis=1)
-    assert leverage.mean() == pytest.approx(CONFIG.damping, rel=1e-3)  # what λ was chosen by
-    np.testing.assert_allclose(asked.effects, expected, atol=5e-3 * np.abs(expected).max())
+    assert lam == pytest.approx(CONFIG.damping * np.trace(K) / k, rel=1e-3)
+    np.testing.assert_allclose(asked.effects, expected, atol=1e-2 * np.abs(expected).max())
     scores = ((expected * train.residuals.numpy()) ** 2).sum(axis=1)
-    np.testing.assert_allclose(asked.scores, scores, atol=5e-3 * scores.max())
+    np.testing.assert_allclose(asked.scores, scores, atol=1e-2 * scores.max())
 
 
 def test_same_query_twice_ranks_the_same(
