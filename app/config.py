@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     """``filesystem://`` keeps its folders below ``home``; ``redis://…`` elsewhere."""
     gpu_queue: str = "headwater-gpu"
     cpu_queue: str = "headwater-cpu"
-    """For jobs that need no model: today there are none."""
+    """For jobs that need no model."""
 
     access: Literal["open", "keys"] = "open"
     """``open``: whoever reaches the port may do everything.  ``keys``: API keys, with tenants."""

@@ -138,14 +138,21 @@ def running_server(settings: Settings) -> Iterator[str]:
 
 def _programs(settings: Settings, host: str, port: int) -> list[tuple[str, list[str]]]:
     application = ["--factory", "app.main:create_app", "--host", host, "--port", str(port)]
-    queues = f"{settings.gpu_queue},{settings.cpu_queue}"
-    pool = ["--pool", "prefork", "--concurrency", str(settings.concurrency)]
-    celery = ["-A", "workers.celery_app", "worker", "-Q", queues, *pool, "--loglevel", "INFO"]
-    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     return [
         ("http server", ["uvicorn", *application, "--no-access-log"]),
-        ("worker", ["celery", *celery, *quiet]),
+        ("gpu worker", _worker(settings.gpu_queue, settings.concurrency)),
+        ("cpu worker", _worker(settings.cpu_queue, 1)),
         ("relay", ["workers.relay"]),
+    ]
+
+
+def _worker(queue: str, processes: int) -> list[str]:
+    pool = ["--pool", "prefork", "--concurrency", str(processes)]
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    name = ["--hostname", f"{queue}@%h"]  # two workers of one name warn of each other
+    return [
+        *["celery", "-A", "workers.celery_app", "worker", "-Q", queue, "--loglevel", "INFO"],
+        *[*pool, *quiet, *name],
     ]
 
 

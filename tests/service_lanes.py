@@ -57,7 +57,8 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings
         url = request.getfixturevalue("postgresql_url")
         # Its own queue: another run of the tests may be using the same Redis.
         queue = f"headwater-test-{secrets.token_hex(6)}"
-        settings = Settings(database_url=url, broker_url=REDIS, gpu_queue=queue, **quick)
+        queues = {"gpu_queue": queue, "cpu_queue": f"{queue}-cpu"}
+        settings = Settings(database_url=url, broker_url=REDIS, **queues, **quick)
         database = Database(settings.database_url)
         with database.write() as session:
             session.execute(text(f"TRUNCATE {', '.join(Base.metadata.tables)} CASCADE"))

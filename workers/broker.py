@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 
 from app.config import Settings
-from app.jobs.kinds import TASKS
+from app.jobs.kinds import CPU_KINDS, TASKS
 from workers import file_transport
 
 CONNECT_SECONDS = 3
@@ -25,7 +25,7 @@ def make_celery(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_default_queue=settings.gpu_queue,
-        task_routes={name: {"queue": settings.gpu_queue} for name in TASKS.values()},
+        task_routes={task: {"queue": _queue_of(kind, settings)} for kind, task in TASKS.items()},
         task_time_limit=settings.time_limit_seconds,
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=True,
@@ -34,6 +34,10 @@ def make_celery(settings: Settings) -> Celery:
         worker_send_task_events=False,
     )
     return celery
+
+
+def _queue_of(kind: str, settings: Settings) -> str:
+    return settings.cpu_queue if kind in CPU_KINDS else settings.gpu_queue
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

@@ -14,4 +14,7 @@ TASKS: Final = {
     INDEX_FINALISE: "headwater.index.finalise",
 }
 
+CPU_KINDS: Final[frozenset[str]] = frozenset()
+"""Work that needs no model: it has a queue of its own, where it waits behind no gradients."""
+
 ID_PREFIXES: Final = {ATTRIBUTION: "atr"}

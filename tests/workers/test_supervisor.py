@@ -52,15 +52,16 @@ def supervisor(home: Path) -> Iterator[subprocess.Popen[bytes]]:
         wait_until(
             lambda: all(name in " ".join(family(home).values()) for name in programs), "the start"
         )
-        # The worker's pool: a process beside its parent with the same command line.
-        wait_until(lambda: len(workers(home)) == 2, "the worker's pool")
+        # Each worker's pool: a process beside its parent with the same command line.
+        for queue in (settings.gpu_queue, settings.cpu_queue):
+            wait_until(lambda: len(workers(home, queue)) == 2, "the worker's pool")  # noqa: B023
         yield process
         for pid in family(home):
             os.kill(pid, signal.SIGKILL)
 
 
-def workers(home: Path) -> list[int]:
-    return sorted(pid for pid, command in family(home).items() if "celery" in command)
+def workers(home: Path, queue: str = "headwater-gpu") -> list[int]:
+    return sorted(pid for pid, command in family(home).items() if f" {queue} " in command)
 
 
 def test_a_killed_worker_is_revived_and_sigterm_ends_all(
