@@ -1,13 +1,13 @@
-"""What an answer says beside its order: parts of the picture, candidates, standard errors.
+"""What an answer says beside its order: parts of the picture, candidates, errors, creators.
 
-None of these needs retrained models; each is measured under the product's default configuration.
+All but the last need no retrained models; each is measured under the product's default.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +18,17 @@ from scipy.stats import rankdata
 from tables import PAPER
 
 from attribution.embeddings import ClipEmbedder
+from attribution.evaluation.ground_truth import GroundTruth
+from attribution.evaluation.groups import agreement, group_shares, lost_without
 from attribution.evaluation.measure import Case, scores_of
 from attribution.evaluation.representations import Subject, extract, query_source, training_source
+from attribution.evaluation.subsets import strata
 from attribution.evaluation.sweep import FactorisedFeatures
 from attribution.image_folder import ImageFolder
 
 Array = NDArray[np.float64]
 
+RESULTS = Path(__file__).parent / "results"
 PAIRS = 60
 PATCHES = ((0, 0), (0, 1), (1, 0), (1, 1))  # row and column of regions 0 to 3
 LEFT, RIGHT = [0, 2], [1, 3]
@@ -154,10 +158,46 @@ def standard_errors(subject: Subject) -> Answer:
     return Answer(figures, rows)
 
 
-ANSWER_STUDIES: dict[str, tuple[str, AnswerStudy]] = {
-    "map": ("Which part of the picture: composites of two training images", spatial_map),
-    "candidates": ("Recall of candidates", candidate_recall),
-    "standard-errors": ("Standard errors", standard_errors),
+def creators(subject: Subject) -> Answer:
+    """Leave each creator out and train again: is the one missed most who had the largest share?
+
+    The last row is the yardstick: what half of the retrainings say of the other half.
+    """
+    truth = GroundTruth.read(RESULTS / "emoji" / "creators.npz")
+    samples = ImageFolder(subject.data).samples
+    labels, groups = strata(samples, "creator"), truth.protocol["design"]["groups"]
+    rows = [["queries", "score", "largest share = missed most", "Spearman over queries"]]
+    figures: dict[str, Any] = {"training_seeds": len(truth.seeds), "groups": groups}
+    for query_set in subject.queries:
+        lost = lost_without(truth, query_set)
+        halves = lost[::2].mean(axis=0), lost[1::2].mean(axis=0)
+        found = {
+            case.label: agreement(
+                group_shares(scores_of(subject, case, query_set), labels, groups), lost.mean(axis=0)
+            )
+            for case in (
+                Case.of("das"),
+                Case.of("das-mean", **PAPER),
+                Case.of("dtrak", **PAPER),
+                Case.of("clip-cosine"),
+                Case.of("raw-pixel-cosine"),
+            )
+        } | {"retraining: half of the seeds against the other": agreement(*halves)}
+        for label, agreed in found.items():
+            figures[f"{query_set}, {label}"] = asdict(agreed)
+            told = [f"{agreed.same_first:.0%}", f"{agreed.over_queries:.2f}"]
+            rows.append([query_set, label, *told])
+    return Answer(figures, rows)
+
+
+ANSWER_STUDIES: dict[str, dict[str, tuple[str, AnswerStudy]]] = {
+    "fashion-2": {
+        "map": ("Which part of the picture: composites of two training images", spatial_map),
+        "candidates": ("Recall of candidates", candidate_recall),
+        "standard-errors": ("Standard errors", standard_errors),
+    },
+    "fashion-10": {},
+    "emoji": {"creators": ("Whose drawings are missed: leaving each creator out", creators)},
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -30,15 +31,17 @@ def join(folder: Path, sheet: Path) -> None:
     joined.save(sheet, optimize=True)
 
 
-def cut(sheet: Path, folder: Path, size: int) -> None:
-    """Cut square pictures out of a sheet, with the metadata that says their seeds."""
+def cut(sheet: Path, folder: Path, texts: Sequence[str] = ()) -> None:
+    """Cut square pictures out of a sheet, with the metadata that says their seeds and prompts."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     with Image.open(sheet) as image:
+        size = image.width // COLUMNS
         for seed in range((image.width // size) * (image.height // size)):
             x, y = seed % COLUMNS * size, seed // COLUMNS * size
             image.crop((x, y, x + size, y + size)).save(folder / f"{seed:05d}.png")
-            rows.append(json.dumps({"file_name": f"{seed:05d}.png", "seed": seed}))
+            told = {"text": texts[seed]} if texts else {}
+            rows.append(json.dumps({"file_name": f"{seed:05d}.png", "seed": seed} | told))
     (folder / "metadata.jsonl").write_text("\n".join(rows) + "\n")
 
 

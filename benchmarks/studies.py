@@ -3,7 +3,7 @@
 ``python benchmarks/studies.py fashion-2 table-1`` measures one study and writes its JSON, Markdown
 and plot below ``benchmarks/results/fashion-2``; without a study's name, all of them.  The ground
 truth, the model and the pictures that it drew are committed there; the training images come from
-Debian's package.  Features are kept below ``benchmarks/data``.
+packages.  Features are kept below ``benchmarks/data``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import emoji
+import fashion
 import torch
 from answer_studies import ANSWER_STUDIES
 from drawn_sheet import cut
-from fashion import SIZE
-from fashion import build as build_fashion
 from rich.console import Console
 from rich.table import Table
 from tables import DEMO_CLIP, LDS_STUDIES, ratios
@@ -43,10 +43,15 @@ RESULTS = HERE / "results"
 def prepare(name: str, processes: int) -> Subject:
     """The study's data, unpacked where it is not yet."""
     data = HERE / "data" / name
-    build_fashion(name, data)
+    if name == "emoji":
+        emoji.build(data)
+        prompts = emoji.prompts(data / "train")
+    else:
+        fashion.build(name, data)
+        prompts = []
     generated = data / "generated"
     if not (generated / "metadata.jsonl").is_file():
-        cut(RESULTS / name / "generated.png", generated, SIZE)
+        cut(RESULTS / name / "generated.png", generated, prompts)
     queries = {"validation": data / "validation", "generated": generated}
     return Subject(
         RESULTS / name / "model",
@@ -86,7 +91,7 @@ def run_lds(name: str, study_name: str, subject: Subject) -> None:
 
 def run_answers(name: str, study_name: str, subject: Subject) -> None:
     """Measure one study of answers, write it and print it."""
-    title, study = ANSWER_STUDIES[study_name]
+    title, study = ANSWER_STUDIES[name][study_name]
     started, console = time.monotonic(), Console()
     answer = study(subject)
     report = _heading(name, study_name, title, started) | {
@@ -135,7 +140,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     tables = LDS_STUDIES[arguments.name]
-    known = [*tables, *ANSWER_STUDIES]
+    known = [*tables, *ANSWER_STUDIES[arguments.name]]
     unknown = set(arguments.studies) - set(known)
     if unknown:
         parser.error(f"no such study: {', '.join(sorted(unknown))}; there are {', '.join(known)}")

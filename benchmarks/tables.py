@@ -431,4 +431,14 @@ FASHION_10: dict[str, Study] = {
     ),
 }
 
-LDS_STUDIES: dict[str, dict[str, Study]] = {"fashion-2": FASHION_2, "fashion-10": FASHION_10}
+EMOJI: dict[str, Study] = {
+    "product": FASHION_2["product"],
+    "schedules": FASHION_2["schedules"],
+    "table-1": Study("Every method, T = 10", every_method),
+}
+
+LDS_STUDIES: dict[str, dict[str, Study]] = {
+    "fashion-2": FASHION_2,
+    "fashion-10": FASHION_10,
+    "emoji": EMOJI,
+}

@@ -50,6 +50,12 @@ Stratify = Annotated[
     Literal["none", "folder", "text", "creator", "licence"],
     typer.Option(help="What each subset holds the same part of."),
 ]
+LeaveOut = Annotated[
+    Literal["none", "folder", "text", "creator", "licence"],
+    typer.Option(
+        help="Instead of random subsets: all images, and then all but those of each group in turn."
+    ),
+]
 SubsetSeed = Annotated[int, typer.Option(min=0, help="Of the subsets.")]
 TrainingSeeds = Annotated[int, typer.Option(min=1, help="How often each subset is trained on.")]
 TrainCommand = Annotated[
@@ -81,6 +87,7 @@ def retrain(
     fraction: Fraction = 0.5,
     stratify: Stratify = "none",
     subset_seed: SubsetSeed = 0,
+    leave_out: LeaveOut = "none",
     training_seeds: TrainingSeeds = 2,
     train_command: TrainCommand = None,
     loss_timesteps: LossTimesteps = 50,
@@ -289,7 +296,8 @@ def _retraining(options: dict[str, Any]) -> Retraining:
 
     from cli.evaluation import Retraining
 
-    said = {field.name: options[field.name] for field in fields(Retraining)}
+    named = [field.name for field in fields(Retraining) if field.name in options]
+    said = {name: options[name] for name in named}
     return Retraining(**said | {"queries": _named(options["queries"])})
 
 

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -48,7 +50,7 @@ from attribution.evaluation.retraining import (
     planned,
     retrain,
 )
-from attribution.evaluation.subsets import Stratum, draw_subsets, strata
+from attribution.evaluation.subsets import Stratum, draw_subsets, leave_groups_out, strata
 from attribution.image_folder import ImageFolder
 from attribution.index.manifest import write_atomically
 from attribution.methods import METHODS, MethodError
@@ -73,6 +75,7 @@ class Retraining:
     training_seeds: int
     loss_timesteps: int
     loss_draws: int
+    leave_out: Stratum = "none"
 
     def trainer(self) -> Trainer:
         """The command, or the training that made the model."""
@@ -81,6 +84,22 @@ class Retraining:
         if self.model is None:
             raise BadInputError("say --model, whose training is repeated, or --train-command")
         return DdpmTrainer(recorded_training(self.model)[0])
+
+    def subsets_of(self, folder: ImageFolder) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+        """The subsets ``(M, n)``, and what the protocol says of them."""
+        if self.leave_out != "none":
+            groups, without = leave_groups_out(strata(folder.samples, self.leave_out))
+            everything = np.ones((1, len(folder)), dtype=np.bool_)
+            design = {"kind": "leave-out", "by": self.leave_out, "groups": groups}
+            return np.concatenate([everything, without]), design
+        labels = strata(folder.samples, self.stratify)
+        members = draw_subsets(labels, self.subsets, self.fraction, self.subset_seed)
+        return members, {
+            "kind": "random",
+            "fraction": self.fraction,
+            "stratify": self.stratify,
+            "seed": self.subset_seed,
+        }
 
 
 @dataclass(frozen=True)
@@ -127,15 +146,8 @@ def make_ground_truth(asked: Retraining, processes: int) -> GroundTruth:
         asked.queries,
         Measurement(asked.loss_timesteps, asked.loss_draws),
     )
-    members = draw_subsets(
-        strata(folder.samples, asked.stratify), asked.subsets, asked.fraction, asked.subset_seed
-    )
-    protocol = plan.protocol(
-        kind="random",
-        fraction=asked.fraction,
-        stratify=asked.stratify,
-        seed=asked.subset_seed,
-    )
+    members, design = asked.subsets_of(folder)
+    protocol = plan.protocol(**design)
     keys = [sample.key for sample in folder.samples]
     seeds = list(range(asked.training_seeds))
     if not asked.truth.absolute().parent.is_dir():

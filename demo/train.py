@@ -29,6 +29,7 @@ from demo.dataset import IMAGE_SIZE, caption
 
 CAPTION_DROPOUT = 0.1  # classifier-free guidance needs the unconditional model too
 MIN_SNR_GAMMA = 5.0
+WIDTHS = (24, 48, 80)
 CHECKPOINTS = (0.4, 0.6, 0.8, 1.0)
 SHEET = (
     "red apple", "watermelon", "hamburger", "cactus", "octopus", "penguin", "snail", "violin",
@@ -84,14 +85,16 @@ def text_tower(clip: Path) -> CLIPTextModelWithProjection:
     return tower.eval().requires_grad_(False)
 
 
-def build_pipeline(clip: Path) -> PixelTextToImagePipeline:
+def build_pipeline(
+    clip: Path, size: int = IMAGE_SIZE, widths: tuple[int, int, int] = WIDTHS
+) -> PixelTextToImagePipeline:
     """A fresh U-Net (random weights) beside the CLIP's text tower."""
     tower = text_tower(clip)
     unet = UNet2DConditionModel(
-        sample_size=IMAGE_SIZE,
+        sample_size=size,
         in_channels=3,
         out_channels=3,
-        block_out_channels=(24, 48, 80),
+        block_out_channels=widths,
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         layers_per_block=1,
@@ -110,9 +113,13 @@ def build_pipeline(clip: Path) -> PixelTextToImagePipeline:
 class Trainer:
     """The state of one run, saved to and resumed from one file."""
 
-    def __init__(self, pipeline: PixelTextToImagePipeline, folder: ImageFolder, steps: int) -> None:
+    def __init__(
+        self, pipeline: PixelTextToImagePipeline, folder: ImageFolder, steps: int, seed: int = 0
+    ) -> None:
         self.pipeline, self.steps, self.step, self.seconds = pipeline, steps, 0, 0.0
-        self.images = torch.stack([folder.tensor(i, IMAGE_SIZE) for i in range(len(folder))])
+        self.first_draw = seed * 1_000_000
+        size = pipeline.unet.config["sample_size"]
+        self.images = torch.stack([folder.tensor(i, size) for i in range(len(folder))])
         captions = [sample.text or "" for sample in folder.samples]
         states, pooled = pipeline.encode_prompt([*captions, ""])
         self.states, self.pooled, self.no_text = states, pooled, len(captions)
@@ -131,7 +138,7 @@ class Trainer:
 
     def train_step(self, batch_size: int, peak_learning_rate: float) -> float:
         """One step of the min-SNR weighted noise loss; every draw is seeded by the step."""
-        generator = torch.Generator().manual_seed(self.step)
+        generator = torch.Generator().manual_seed(self.first_draw + self.step)
         rows = torch.randint(len(self.images), (batch_size,), generator=generator)
         # Timesteps are stratified over the batch: less variance than independent draws.
         t = (torch.arange(batch_size) + torch.rand(batch_size, generator=generator)) / batch_size
