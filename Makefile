@@ -26,7 +26,7 @@ demo: $(INSTALLED)  ## Draw pictures, ask whose drawings they came from, show th
 
 test: lint  ## Check style and types, start PostgreSQL and Redis where missing, run the tests
 	services=$$($(VENV)/bin/python tests/start_services.py) \
-	  && env $$services OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+	  && env $$services OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/bin/ruff check .
