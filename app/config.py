@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+import limits
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -26,6 +27,16 @@ class Settings(BaseSettings):
 
     access: Literal["open", "keys"] = "open"
     """``open``: whoever reaches the port may do everything.  ``keys``: API keys, with tenants."""
+
+    rate_limit: str = ""
+    """Requests of a tenant, for example ``600/minute``; empty: as many as it likes."""
+    max_in_flight: int = Field(default=0, ge=0)
+    max_per_day: int = Field(default=0, ge=0)
+    """Attributions of a tenant that have not ended, and in 24 hours; 0: no limit."""
+    max_queued: int = Field(default=10_000, ge=0)
+    """Attributions that wait, of all tenants; more are refused with 503.  0: no limit."""
+    expire_seconds: float = Field(default=0, ge=0)
+    """An attribution that has not ended by then expires, unless its question says otherwise."""
 
     model_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
     dataset_roots: list[Path] = Field(default_factory=lambda: [Path.cwd()])
@@ -50,6 +61,13 @@ class Settings(BaseSettings):
     """A picture that no job speaks of is deleted after so long."""
     time_limit_seconds: int = Field(default=6 * 3600, ge=1)
     """A task that runs longer is killed with its process."""
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, text: str) -> str:
+        if text:
+            limits.parse(text)  # raises ValueError
+        return text
 
     @model_validator(mode="after")
     def _resolve_paths(self) -> Settings:

@@ -15,6 +15,7 @@ import app.datasets.routes
 import app.indexes.routes
 import app.models.routes
 from app import health, problems
+from app.access.rate_limit import RateLimit
 from app.body_limit import FORM_OVERHEAD, BodyLimit
 from app.config import Settings
 from app.database.engine import Database
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     application.state.settings = settings
+    application.state.rate_limit = RateLimit(settings)
     application.state.database = Database(settings.database_url)
     application.state.images = ImageStore(settings.home)
     application.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + FORM_OVERHEAD)

@@ -69,7 +69,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
         }
-        for status in (*statuses, 422, 500)
+        for status in (*statuses, 422, 429, 500)
     }
 
 

@@ -84,6 +84,25 @@ def revoke(
     typer.echo(f"{key} is revoked")
 
 
+@app.command()
+def quota(
+    tenant: Tenant = "default",
+    in_flight: Annotated[
+        int | None, typer.Option(min=0, help="Attributions that have not ended; 0: no limit.")
+    ] = None,
+    per_day: Annotated[
+        int | None, typer.Option(min=0, help="Attributions in 24 hours; 0: no limit.")
+    ] = None,
+) -> None:
+    """Give a tenant limits of its own; what is not said is everybody's."""
+    from app.access import keys
+
+    with _database(tenant, make=True) as database, database.write() as session:
+        keys.set_quota(session, tenant, in_flight, per_day)
+    told = ["everybody's" if limit is None else str(limit) for limit in (in_flight, per_day)]
+    typer.echo(f"{tenant}: in flight {told[0]}, per day {told[1]}")
+
+
 @contextmanager
 def _database(tenant: str, *, make: bool = False) -> Iterator[TenantDatabase]:
     """The tenant's part of the installation's database; ``make`` makes a new tenant."""

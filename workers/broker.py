@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 
 from app.config import Settings
-from app.jobs.kinds import CPU_KINDS, TASKS
+from app.jobs.kinds import TASKS
 from workers import file_transport
 
 CONNECT_SECONDS = 3
@@ -15,7 +15,7 @@ CONNECT_SECONDS = 3
 
 def make_celery(settings: Settings) -> Celery:
     """Celery for the settings' broker."""
-    celery = Celery("headwater", include=["workers.tasks.attribution", "workers.tasks.indexing"])
+    celery = Celery("headwater", include=["workers.tasks.queues"])
     celery.conf.update(
         broker_url=settings.broker_url,
         broker_transport_options=_transport_options(settings),
@@ -25,7 +25,10 @@ def make_celery(settings: Settings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_default_queue=settings.gpu_queue,
-        task_routes={task: {"queue": _queue_of(kind, settings)} for kind, task in TASKS.items()},
+        task_routes={
+            TASKS["gpu"]: {"queue": settings.gpu_queue},
+            TASKS["cpu"]: {"queue": settings.cpu_queue},
+        },
         task_time_limit=settings.time_limit_seconds,
         worker_prefetch_multiplier=1,
         worker_cancel_long_running_tasks_on_connection_loss=True,
@@ -34,10 +37,6 @@ def make_celery(settings: Settings) -> Celery:
         worker_send_task_events=False,
     )
     return celery
-
-
-def _queue_of(kind: str, settings: Settings) -> str:
-    return settings.cpu_queue if kind in CPU_KINDS else settings.gpu_queue
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

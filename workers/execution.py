@@ -1,9 +1,9 @@
-"""Doing a job: claim it, keep the lease, write the result or the problem."""
+"""Doing a job: take the next one, keep the lease, write the result or the problem."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import Job
-from app.jobs.claims import Claim, LeaseLostError, claim, fail, retry_or_fail, succeed
+from app.jobs.claims import Claim, LeaseLostError, fail, retry_or_fail, succeed
+from app.jobs.turns import claim_next
 from app.problems import problem_body
 from attribution.errors import InputError
 from workers.leases import Lease
@@ -31,14 +32,17 @@ class Outcome:
 Work = Callable[[Job, Lease], Outcome]
 
 
-def run_job(database: Database, settings: Settings, job_id: str, work: Work) -> None:
-    """Do ``work``, unless the job is no longer queued; never raises on account of the work."""
+def run_next(database: Database, settings: Settings, works: Mapping[str, Work]) -> None:
+    """Do the job whose turn it is among these kinds; never raises on account of the work.
+
+    There may be none: somebody else has done it, or it was canceled.
+    """
     with database.write() as session:
-        held = claim(session, settings, job_id)
-        job = session.get(Job, job_id) if held else None
+        held = claim_next(session, settings, works)
+        job = session.get(Job, held.job_id) if held else None
     if held is None or job is None:
-        logger.info("%s is not queued: nothing to do", job_id)
         return
+    job_id, work = job.id, works[job.kind]
     try:
         with Lease(database, settings, held) as lease:
             outcome = work(job, lease)

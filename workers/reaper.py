@@ -8,21 +8,25 @@ from datetime import timedelta
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import now
-from app.jobs.recovery import announce_again, recover_expired
+from app.jobs.recovery import announce_again, expire_overdue, recover_expired
 from app.storage import ImageStore, sweep
 
 logger = logging.getLogger(__name__)
 
 
 def reap(database: Database, settings: Settings) -> None:
-    """Recover jobs whose lease has run out, and jobs that nobody claims; delete lost pictures."""
+    """Recover jobs whose lease ran out and that nobody claims, end overdue ones, sweep pictures."""
     with database.write() as session:
         expired = recover_expired(session, settings)
+    with database.write() as session:
+        overdue = expire_overdue(session)
     with database.write() as session:
         waiting = announce_again(session, settings)
     before = now() - timedelta(seconds=settings.sweep_seconds)
     swept = sweep(database, ImageStore(settings.home), before)
     if swept:
         logger.info("deleted %d pictures of no job", swept)
+    if overdue:
+        logger.info("%d jobs were overdue", overdue)
     if expired or waiting:
         logger.info("recovered %d expired leases, announced %d jobs again", expired, waiting)

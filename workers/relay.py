@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import OutboxMessage
-from app.jobs.kinds import TASKS
+from app.jobs.kinds import TASKS, queue_of
 from app.jobs.outbox import postpone, remove_sent, reserve_due
 from workers.broker import make_celery
 from workers.reaper import reap
@@ -45,7 +45,7 @@ def _send(celery: Celery, messages: Sequence[OutboxMessage]) -> int:
     """Send messages up to the first failure; return how many were sent."""
     for sent, message in enumerate(messages):
         try:
-            celery.send_task(TASKS[message.kind], args=[message.job_id], retry=False)
+            celery.send_task(TASKS[queue_of(message.kind)], retry=False)
         except (OperationalError, OSError) as error:
             logger.warning("the broker cannot be reached: %s", error)
             return sent

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.access import keys
+from app.access.rate_limit import RateLimit
 from app.access.scopes import SCOPES, Area, needed
 from app.config import Settings
 from app.database.engine import Database
@@ -61,9 +62,10 @@ CallerDep = Annotated[Caller, Depends(identify)]
 
 
 def opens(area: Area) -> Callable[[Request, Caller], None]:
-    """A dependency that refuses callers whose key does not open the area."""
+    """A dependency that refuses callers whose key does not open the area, or who ask too often."""
 
     def check(request: Request, caller: CallerDep) -> None:
+        cast(RateLimit, request.app.state.rate_limit).count(caller.tenant)
         scope = needed(area, request.method)
         if scope not in caller.scopes:
             raise ProblemError(

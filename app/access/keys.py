@@ -73,6 +73,15 @@ def page(session: Session, cursor: str | None, limit: int) -> Sequence[ApiKey]:
     return session.scalars(query).all()
 
 
+def set_quota(session: Session, tenant: str, in_flight: int | None, per_day: int | None) -> None:
+    """A tenant's own limits; None is everybody's."""
+    session.execute(
+        update(Tenant)
+        .where(Tenant.id == tenant)
+        .values(max_in_flight=in_flight, max_per_day=per_day)
+    )
+
+
 def ensure_tenant(database: Database, tenant: str) -> None:
     """Make the tenant's row where there is none."""
     try:

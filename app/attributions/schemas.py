@@ -32,6 +32,12 @@ class Question(BaseModel):
     top_k: int = Field(20, ge=1, le=200)
     candidates: Literal["exhaustive", "clip"] = "exhaustive"
     candidate_count: int = Field(200, ge=1, le=100_000, description="For candidates=clip")
+    priority: Literal["interactive", "batch"] = Field(
+        "interactive", description="Batch waits until nothing interactive does"
+    )
+    expires_in: int | None = Field(
+        None, ge=1, le=30 * 86_400, description="Seconds after which the answer is not wanted"
+    )
 
 
 class ImageQuestion(Question):
@@ -77,6 +83,7 @@ class AttributionOut(BaseModel):
     result: dict[str, Any] | None
     problem: dict[str, Any] | None
     created_at: datetime
+    expires_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
     urls: AttributionUrls

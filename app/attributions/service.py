@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
@@ -24,8 +26,9 @@ from app.database.lookup import by_id_or_name, index_by_id
 from app.database.tables import IndexVersion, Job, JobEvent, Model, now
 from app.indexes.methods import served_methods
 from app.indexes.schemas import Progress
+from app.jobs.admission import admit
 from app.jobs.cancellation import cancel
-from app.jobs.kinds import ATTRIBUTION
+from app.jobs.kinds import ATTRIBUTION, BATCH, INTERACTIVE
 from app.jobs.submission import submit
 from app.models.weights import UNCONDITIONAL
 from app.problems import ProblemError
@@ -88,9 +91,7 @@ def _ask_about(
     def make(session: Session) -> Job:
         index, request["method"] = _index_for(session, question)
         record_image(session, digest, upload.size)
-        return submit(
-            session, settings, ATTRIBUTION, request, index_id=index.id, image_digest=digest
-        )
+        return _submit(database, session, settings, question, request, index, digest)
 
     return submit_once(database, once, make)
 
@@ -111,9 +112,32 @@ def ask_about_prompt(
                 422, "prompt-unsupported", "The model cannot follow a prompt", f"it is a {pipeline}"
             )
         request = question.model_dump(exclude=ROUTING) | {"method": method}
-        return submit(session, settings, ATTRIBUTION, request, index_id=index.id)
+        return _submit(database, session, settings, question, request, index)
 
     return submit_once(database, Once.of(idempotency_key, question), make)
+
+
+def _submit(
+    database: TenantDatabase,
+    session: Session,
+    settings: Settings,
+    question: Question,
+    request: dict[str, Any],
+    index: IndexVersion,
+    image_digest: str | None = None,
+) -> Job:
+    admit(session, settings, database.tenant)
+    seconds = question.expires_in or settings.expire_seconds
+    return submit(
+        session,
+        settings,
+        ATTRIBUTION,
+        request,
+        index_id=index.id,
+        image_digest=image_digest,
+        priority=BATCH if question.priority == "batch" else INTERACTIVE,
+        expires_at=now() + timedelta(seconds=seconds) if seconds else None,
+    )
 
 
 def cancel_attribution(database: TenantDatabase, attribution_id: str) -> Job:
@@ -156,6 +180,7 @@ def present(job: Job) -> AttributionOut:
         result=job.result,
         problem=job.problem,
         created_at=job.created_at,
+        expires_at=job.expires_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
         urls=AttributionUrls(

@@ -72,6 +72,11 @@ class Tenant(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    served_at: Mapped[datetime | None]
+    """When a worker last took up one of its jobs: whose was longest ago is next."""
+    max_in_flight: Mapped[int | None]
+    max_per_day: Mapped[int | None]
+    """What this tenant may ask, where that differs from the settings."""
 
 
 class Owned:
@@ -230,6 +235,8 @@ class Job(Owned, Base):
         Index("ix_jobs_status_resend", "status", "resend_at"),
         Index("ix_jobs_index_kind", "index_id", "kind"),
         Index("ix_jobs_tenant_kind_id", "tenant_id", "kind", "id"),
+        Index("ix_jobs_turn", "status", "priority", "tenant_id", "id"),
+        Index("ix_jobs_status_expires", "status", "expires_at"),
         UniqueConstraint("tenant_id", "idempotency_key"),
     )
 
@@ -240,6 +247,11 @@ class Job(Owned, Base):
     status: Mapped[str] = mapped_column(default="queued")
     attempt: Mapped[int] = mapped_column(default=0)
     max_attempts: Mapped[int]
+    priority: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime] = mapped_column(default=now)
+    """Not before this: the pause after an attempt that failed."""
+    expires_at: Mapped[datetime | None]
+    """What has not ended by then is no longer wanted."""
     lease_until: Mapped[datetime | None]
     resend_at: Mapped[datetime | None]
     stage: Mapped[str | None]

@@ -18,7 +18,7 @@ from app.identifiers import new_id
 from app.indexes.methods import served_methods
 from app.indexes.schemas import IndexIn, IndexOut, IndexUrls, Progress
 from app.jobs.index_builds import activate
-from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
+from app.jobs.kinds import BUILD, INDEX_FINALISE, INDEX_SHARD
 from app.jobs.submission import submit
 from app.problems import ProblemError
 
@@ -120,7 +120,8 @@ def _submit_build(
     session.flush()
     shards = -(-dataset.sample_count // settings.shard_size)
     for number in range(shards):
-        submit(session, settings, INDEX_SHARD, {"shard": number}, index_id=index.id)
+        request = {"shard": number}
+        submit(session, settings, INDEX_SHARD, request, index_id=index.id, priority=BUILD)
     return index
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.database.tables import IndexVersion, Job, Model, now
 from app.indexes.methods import served_methods
-from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
+from app.jobs.kinds import BUILD, INDEX_FINALISE, INDEX_SHARD
 from app.jobs.submission import submit
 
 
@@ -25,7 +25,15 @@ def finalise_after_last_shard(session: Session, settings: Settings, index_id: st
         )
     )
     if left == 0:
-        submit(session, settings, INDEX_FINALISE, {}, index_id=index_id, tenant_id=tenant)
+        submit(
+            session,
+            settings,
+            INDEX_FINALISE,
+            {},
+            index_id=index_id,
+            priority=BUILD,
+            tenant_id=tenant,
+        )
 
 
 def mark_ready(session: Session, index_id: str, manifest_digest: str) -> None:

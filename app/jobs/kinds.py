@@ -1,20 +1,30 @@
-"""The kinds of jobs, and the Celery task that does each."""
+"""The kinds of jobs, and the queue that each waits in."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 ATTRIBUTION: Final = "attribution"
 INDEX_SHARD: Final = "index.shard"
 INDEX_FINALISE: Final = "index.finalise"
 
-TASKS: Final = {
-    ATTRIBUTION: "headwater.attribution",
-    INDEX_SHARD: "headwater.index.shard",
-    INDEX_FINALISE: "headwater.index.finalise",
-}
+Queue = Literal["gpu", "cpu"]
 
-CPU_KINDS: Final[frozenset[str]] = frozenset()
-"""Work that needs no model: it has a queue of its own, where it waits behind no gradients."""
+KINDS: Final[dict[Queue, tuple[str, ...]]] = {
+    "gpu": (ATTRIBUTION, INDEX_SHARD, INDEX_FINALISE),
+    # Work that needs no model: here it waits behind no gradients.
+    "cpu": (),
+}
+TASKS: Final[dict[Queue, str]] = {"gpu": "headwater.gpu", "cpu": "headwater.cpu"}
+"""The Celery task that takes a queue's next job."""
 
 ID_PREFIXES: Final = {ATTRIBUTION: "atr"}
+
+INTERACTIVE, BATCH, BUILD = 0, 1, 2
+"""Priorities: somebody is waiting for it; somebody will look at it; hours are expected."""
+PRIORITIES: Final = (INTERACTIVE, BATCH, BUILD)
+
+
+def queue_of(kind: str) -> Queue:
+    """Where a kind of job waits."""
+    return "cpu" if kind in KINDS["cpu"] else "gpu"

@@ -1,4 +1,4 @@
-"""What the reaper does: jobs whose worker died, and jobs whose message was lost."""
+"""What the reaper does: jobs whose worker died, whose message was lost, or that are overdue."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.database.tables import Job, OutboxMessage, now
 from app.jobs.claims import requeue_or_fail
+from app.jobs.events import record
 from app.jobs.submission import announce
 from app.problems import problem_body
 
@@ -23,6 +24,23 @@ def recover_expired(session: Session, settings: Settings, limit: int = 100) -> i
     jobs = session.scalars(query).all()
     for job in jobs:
         requeue_or_fail(session, settings, job, _worker_died(job))
+    return len(jobs)
+
+
+def expire_overdue(session: Session, limit: int = 100) -> int:
+    """End jobs that were wanted earlier; who works on one is fenced, and stops."""
+    query = (
+        select(Job)
+        .where(Job.status.in_(("queued", "running")), Job.expires_at < now())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    jobs = session.scalars(query).all()
+    for job in jobs:
+        job.status = "expired"
+        job.finished_at = now()
+        job.lease_until = None
+        record(session, job.id)
     return len(jobs)
 
 

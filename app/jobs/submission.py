@@ -11,7 +11,7 @@ from app.config import Settings
 from app.database.tables import DEFAULT_TENANT, Job, OutboxMessage, now
 from app.identifiers import new_id
 from app.jobs.events import record
-from app.jobs.kinds import ID_PREFIXES
+from app.jobs.kinds import ID_PREFIXES, INTERACTIVE
 
 
 def submit(
@@ -22,6 +22,8 @@ def submit(
     *,
     index_id: str | None = None,
     image_digest: str | None = None,
+    priority: int = INTERACTIVE,
+    expires_at: datetime | None = None,
     tenant_id: str = DEFAULT_TENANT,
 ) -> Job:
     """Insert a queued job with its outbox row; the relay sends it after the commit.
@@ -33,6 +35,8 @@ def submit(
         kind=kind,
         index_id=index_id,
         image_digest=image_digest,
+        priority=priority,
+        expires_at=expires_at,
         tenant_id=tenant_id,
         max_attempts=settings.max_attempts,
         request=request,
@@ -48,7 +52,7 @@ def announce(
     session: Session, settings: Settings, job: Job, *, due_at: datetime | None = None
 ) -> None:
     """Write a message for a queued job, and when to suspect that the message was lost."""
-    due_at = due_at or now()
+    job.due_at = due_at = due_at or now()
     # Twice the age: a job that merely waits behind others gets few needless messages.
     patience = max(timedelta(seconds=settings.resend_seconds), now() - job.created_at)
     job.resend_at = due_at + patience

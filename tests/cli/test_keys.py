@@ -11,6 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.config import Settings
+from app.database.engine import Database
+from app.database.tables import Tenant
 from app.main import create_app
 
 
@@ -65,3 +67,16 @@ def test_a_database_out_of_reach_is_one_line(tmp_path: Path) -> None:
     assert finished.returncode == 1
     assert finished.stderr.startswith("headwater: the database cannot be reached")
     assert finished.stderr.strip().count("\n") == 0
+
+
+def test_a_quota_is_kept_and_taken_back(tmp_path: Path) -> None:
+    said = headwater(tmp_path, "quota", "--tenant", "ada", "--in-flight", "3")
+    assert said.stdout == "ada: in flight 3, per day everybody's\n"
+    database = Database(Settings(home=tmp_path).database_url)
+    with database.read() as session:
+        ada = session.get_one(Tenant, "ada")
+        assert (ada.max_in_flight, ada.max_per_day) == (3, None)
+    headwater(tmp_path, "quota", "--tenant", "ada")
+    with database.read() as session:
+        assert session.get_one(Tenant, "ada").max_in_flight is None
+    database.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 from app.database.tables import Job
 from app.jobs.kinds import ATTRIBUTION, TASKS
 from workers.broker import make_celery
-from workers.execution import Outcome, run_job
+from workers.execution import Outcome, run_next
 from workers.leases import Lease
 from workers.process import database, settings
 
@@ -20,9 +20,9 @@ celery_app = make_celery(settings())
 celery_app.conf.include = []
 
 
-@celery_app.task(name=TASKS[ATTRIBUTION])
-def scripted(job_id: str) -> None:
-    run_job(database(), settings(), job_id, follow_script)
+@celery_app.task(name=TASKS["gpu"])
+def scripted() -> None:
+    run_next(database(), settings(), {ATTRIBUTION: follow_script})
 
 
 def follow_script(job: Job, lease: Lease) -> Outcome:

@@ -16,7 +16,7 @@ from app.jobs.index_builds import finalise_after_last_shard, mark_ready
 from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD
 from app.jobs.submission import submit
 from attribution.errors import InputError
-from workers.execution import Outcome, run_job
+from workers.execution import Outcome, run_next
 from workers.leases import Lease
 
 SHARDS = 4
@@ -75,7 +75,7 @@ def test_last_shards_at_once_start_one_end(
         return Outcome({}, lambda session: finalise_after_last_shard(session, service, "idx_1"))
 
     with ThreadPoolExecutor(SHARDS) as pool:
-        list(pool.map(lambda job_id: run_job(database, service, job_id, work), shards))
+        list(pool.map(lambda _: run_next(database, service, {INDEX_SHARD: work}), shards))
     assert {job.status for job in jobs(database, INDEX_SHARD)} == {"succeeded"}
     assert len(jobs(database, INDEX_FINALISE)) == 1
 
@@ -86,7 +86,7 @@ def test_a_failed_shard_fails_the_build(
     def work(job: Job, lease: Lease) -> Outcome:
         raise InputError("a broken picture")
 
-    run_job(database, service, shards[0], work)
+    run_next(database, service, {INDEX_SHARD: work})
     assert [job.status for job in jobs(database, INDEX_SHARD)].count("canceled") == SHARDS - 1
     with database.read() as session:
         index = session.get_one(IndexVersion, "idx_1")
@@ -107,7 +107,7 @@ def test_shards_that_end_at_once_do_not_deadlock(
         return Outcome({}, lambda session: finalise_after_last_shard(session, service, "idx_1"))
 
     with ThreadPoolExecutor(SHARDS) as pool:
-        list(pool.map(lambda job_id: run_job(database, service, job_id, work), shards))
+        list(pool.map(lambda _: run_next(database, service, {INDEX_SHARD: work}), shards))
     assert {job.status for job in jobs(database, INDEX_SHARD)} <= {
         "succeeded", "failed", "canceled"
     }  # fmt: skip

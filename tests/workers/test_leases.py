@@ -18,7 +18,7 @@ from app.jobs.claims import Claim, LeaseLostError, claim, report_progress, succe
 from app.jobs.kinds import ATTRIBUTION
 from app.jobs.submission import submit
 from attribution.errors import InputError
-from workers.execution import Outcome, run_job
+from workers.execution import Outcome, run_next
 from workers.leases import Lease
 from workers.reaper import reap
 
@@ -108,7 +108,7 @@ def test_a_canceled_job_stops_its_work(service: Settings, database: Database, jo
         lease.report("work", 0.5)
         raise AssertionError("the report should have stopped this")
 
-    run_job(database, service, job_id, work)
+    run_next(database, service, {ATTRIBUTION: work})
     job = get(database, job_id)
     assert (job.status, job.result, job.problem) == ("canceled", None, None)
 
@@ -119,7 +119,7 @@ def test_input_that_cannot_work_is_not_tried_again(
     def work(job: Job, lease: Lease) -> Outcome:
         raise InputError("the weights have changed")
 
-    run_job(database, service, job_id, work)
+    run_next(database, service, {ATTRIBUTION: work})
     job = get(database, job_id)
     assert (job.status, job.attempt) == ("failed", 1)
     assert job.problem is not None

@@ -89,7 +89,7 @@ def test_jobs_survive_failures_duplicates_and_kills(
 
     celery = make_celery(service)
     for _ in range(5):
-        celery.send_task(TASKS[ATTRIBUTION], args=[doubled])
+        celery.send_task(TASKS["gpu"])
     wait_for(lambda: get(database, doubled).status == "succeeded", "the doubled job's end")
 
     wait_for(lambda: get(database, flaky).status == "succeeded", "the flaky job's end")

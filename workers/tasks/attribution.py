@@ -1,4 +1,4 @@
-"""The task that answers a question: draw the picture if need be, then attribute it."""
+"""Answering a question: draw the picture if need be, then attribute it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from celery import shared_task
 from PIL import Image
 from sqlalchemy import select
 
@@ -14,21 +13,14 @@ from app.database import tables
 from app.evidence import service as evidence
 from app.evidence.schemas import EvidenceOut
 from app.jobs.claims import attach_image
-from app.jobs.kinds import ATTRIBUTION, TASKS
 from app.storage import ImageStore, record_image
 from attribution.metadata import Sample
-from workers.execution import Outcome, run_job
+from workers.execution import Outcome
 from workers.leases import Lease
 from workers.process import database, settings
 
 if TYPE_CHECKING:
     from attribution.denoisers import Denoiser, Drawing
-
-
-@shared_task(name=TASKS[ATTRIBUTION])  # type: ignore[untyped-decorator]  # celery is untyped
-def attribute(job_id: str) -> None:
-    """Do one attribution job."""
-    run_job(database(), settings(), job_id, answer)
 
 
 def answer(job: tables.Job, lease: Lease) -> Outcome:

@@ -1,27 +1,12 @@
-"""The tasks that build an index: one for each shard, and one for the end."""
+"""Building an index: a job for each shard, and one for the end."""
 
 from __future__ import annotations
 
-from celery import shared_task
-
 from app.database.tables import Job
 from app.jobs.index_builds import finalise_after_last_shard, mark_ready
-from app.jobs.kinds import INDEX_FINALISE, INDEX_SHARD, TASKS
-from workers.execution import Outcome, run_job
+from workers.execution import Outcome
 from workers.leases import Lease
-from workers.process import database, settings
-
-
-@shared_task(name=TASKS[INDEX_SHARD])  # type: ignore[untyped-decorator]  # celery is untyped
-def extract_shard(job_id: str) -> None:
-    """Do one ``index.shard`` job."""
-    run_job(database(), settings(), job_id, extract)
-
-
-@shared_task(name=TASKS[INDEX_FINALISE])  # type: ignore[untyped-decorator]  # celery is untyped
-def finalise_index(job_id: str) -> None:
-    """Do one ``index.finalise`` job."""
-    run_job(database(), settings(), job_id, finalise)
+from workers.process import settings
 
 
 def extract(job: Job, lease: Lease) -> Outcome:

@@ -1,0 +1,30 @@
+"""The Celery tasks: each does the next job of its queue, whichever message woke it."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from app.jobs.kinds import ATTRIBUTION, INDEX_FINALISE, INDEX_SHARD, TASKS
+from workers.execution import Work, run_next
+from workers.process import database, settings
+from workers.tasks.attribution import answer
+from workers.tasks.indexing import extract, finalise
+
+GPU_WORK: dict[str, Work] = {
+    ATTRIBUTION: answer,
+    INDEX_SHARD: extract,
+    INDEX_FINALISE: finalise,
+}
+CPU_WORK: dict[str, Work] = {}
+
+
+@shared_task(name=TASKS["gpu"])  # type: ignore[untyped-decorator]  # celery is untyped
+def do_gpu_job() -> None:
+    """Do one job that needs a model."""
+    run_next(database(), settings(), GPU_WORK)
+
+
+@shared_task(name=TASKS["cpu"])  # type: ignore[untyped-decorator]  # celery is untyped
+def do_cpu_job() -> None:
+    """Do one job that needs none."""
+    run_next(database(), settings(), CPU_WORK)
