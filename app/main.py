@@ -11,9 +11,11 @@ from fastapi import FastAPI
 import app.access.routes
 import app.attributions.events
 import app.attributions.routes
+import app.catalogue.routes
 import app.datasets.routes
 import app.indexes.routes
 import app.models.routes
+import app.takedowns.routes
 from app import health, problems
 from app.access.rate_limit import RateLimit
 from app.body_limit import FORM_OVERHEAD, BodyLimit
@@ -50,6 +52,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.datasets.routes.router,
         app.models.routes.router,
         app.indexes.routes.router,
+        app.catalogue.routes.router,
+        app.takedowns.routes.router,
         health.router,
     ):
         application.include_router(router)

@@ -1,4 +1,4 @@
-"""The picture store: files named by the SHA-256 of their content, whole or not there."""
+"""Files of the installation: pictures by the SHA-256 of their content, and what is made of them."""
 
 from __future__ import annotations
 
@@ -33,19 +33,59 @@ class ImageStore:
         if target.is_file():
             os.utime(target)  # in use again: not to be swept
             return digest
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(png)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_directory(target.parent)
+        write_whole(target, png)
         return digest
+
+
+class Thumbnails:
+    """Small pictures of training images, by the SHA-256 of those; made when first asked for."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = home / "thumbnails"
+
+    def path(self, digest: str) -> Path:
+        """Where the thumbnail of this file lies."""
+        return self.directory / digest[:2] / f"{digest}.png"
+
+    def forget(self, digest: str) -> None:
+        """Delete a thumbnail, if there is one."""
+        self.path(digest).unlink(missing_ok=True)
+
+
+class Exports:
+    """Signed copies of pictures and manifests beside them, by attribution."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = home / "exports"
+
+    def picture(self, attribution_id: str) -> Path:
+        """The picture with its manifest inside."""
+        return self.directory / f"{attribution_id}.png"
+
+    def sidecar(self, attribution_id: str) -> Path:
+        """The manifest alone."""
+        return self.directory / f"{attribution_id}.c2pa"
+
+    def forget(self, attribution_id: str) -> None:
+        """Delete both, if they are there."""
+        self.picture(attribution_id).unlink(missing_ok=True)
+        self.sidecar(attribution_id).unlink(missing_ok=True)
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, and on the disk when this returns."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync_directory(target.parent)
 
 
 def record_image(session: Session, digest: str, size: tuple[int, int]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,7 +37,7 @@ class Attribution:
 
     ``effects`` ``(c, m)``, one per output, are signed but for ``das-frobenius``; ``parts``
     ``(c, m)`` are what each output adds to the method's ``scores`` ``(c,)``; ``clip_similarities``
-    ``(c,)`` cosines.
+    ``(c,)`` cosines with the picture, ``cosines`` those ``(s, s)`` of some of them with each other.
     """
 
     manifest: Manifest
@@ -48,6 +48,20 @@ class Attribution:
     parts: NDArray[np.float64]
     scores: NDArray[np.float64]
     clip_similarities: NDArray[np.float64]
+    cosines: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+    def without(self, keys: Collection[str]) -> Attribution:
+        """The same as if some training images had not been considered."""
+        kept = np.array([i for i, key in enumerate(self.keys) if key not in keys], dtype=np.int64)
+        return replace(
+            self,
+            keys=[self.keys[i] for i in kept],
+            effects=self.effects[kept],
+            parts=self.parts[kept],
+            scores=self.scores[kept],
+            clip_similarities=self.clip_similarities[kept],
+            cosines=lambda positions: self.cosines(kept[positions]),
+        )
 
 
 class Attributor:
@@ -116,6 +130,7 @@ class Attributor:
             parts=scoring.parts(effects, facts)[0],
             scores=scores,
             clip_similarities=self.index.clip_similarities(embedding, rows),
+            cosines=lambda positions: self.index.clip_cosines(rows[positions]),
         )
         report("search", 1.0)
         return attribution

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,10 @@ class ImageFolder:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def leave_out(self, keys: Collection[str]) -> None:
+        """Go on as if these images were not in the folder."""
+        self.samples = [sample for sample in self.samples if sample.key not in keys]
 
     def drop_broken(self, on_progress: Callable[[float], None] | None = None) -> list[str]:
         """Decode every image, leave out those that cannot be, and say which and why.

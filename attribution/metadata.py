@@ -1,9 +1,10 @@
 """Training images as users have them: a folder, with or without ``metadata.jsonl``.
 
 The metadata follows the image-folder convention of Hugging Face datasets: one JSON object a line
-with ``file_name`` (relative to the folder) and, all optional, ``text``, ``creator``, ``licence``
-(SPDX), ``source`` and, for pictures that a model has drawn, ``seed``.  Nothing here opens an image
-or imports torch: the API reads folders too.
+with ``file_name`` (relative to the folder) and, all optional, ``text``, ``creator``,
+``creator_uri``, ``licence`` (SPDX), ``source``, ``opt_out`` (true, or which uses are not allowed)
+and, for pictures that a model has drawn, ``seed``.  Nothing here opens an image or imports torch:
+the API reads folders too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from attribution.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 METADATA = "metadata.jsonl"
-OWNER_FIELDS = ("text", "creator", "licence", "source")
+OWNER_FIELDS = ("text", "creator", "licence", "source", "creator_uri")
+DECLARED = {"declared": "notAllowed"}
 
 
 class ImageFolderError(InputError):
@@ -28,6 +30,7 @@ class ImageFolderError(InputError):
 class Sample:
     """One image: ``key`` is its path relative to the folder, and seeds its noise.
 
+    ``opt_out`` says of each use that its creator does not want how that was said.
     ``seed`` is that of the drawing, where the model has drawn it (Journey TRAK draws it again).
     """
 
@@ -36,6 +39,8 @@ class Sample:
     creator: str | None = None
     licence: str | None = None
     source: str | None = None
+    creator_uri: str | None = None
+    opt_out: dict[str, str] | None = None
     seed: int | None = None
 
 
@@ -102,7 +107,18 @@ def _read_row(line: str, root: Path, where: str) -> Sample:
     seed = row.get("seed")
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
         raise ImageFolderError(f"{where}: seed must be a whole number in 0..2^63-1")
-    return Sample(key, **owner, seed=seed)
+    return Sample(key, **owner, opt_out=_opt_out(row.get("opt_out"), where), seed=seed)
+
+
+def _opt_out(value: object, where: str) -> dict[str, str] | None:
+    if value is None or value is False:
+        return None
+    if value is True:
+        return DECLARED
+    if not isinstance(value, dict) or not all(isinstance(use, str) for use in value.values()):
+        raise ImageFolderError(f"{where}: opt_out must be true, false or an object of strings")
+    _must_be_storable(json.dumps(value, ensure_ascii=False), f"{where}: opt_out")
+    return value or None
 
 
 def _must_be_storable(text: str, what: str) -> None:

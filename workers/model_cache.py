@@ -13,6 +13,7 @@ import torch
 
 from app.database.tables import Dataset, IndexVersion, Model
 from app.datasets.service import samples_digest
+from app.takedowns.service import taken_keys
 from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
@@ -49,14 +50,21 @@ def load_clip(directory: str, digest: str) -> ClipEmbedder:
     return clip
 
 
-@lru_cache(INDEXES)
 def open_attributor(index_id: str) -> Attributor:
-    """A ready index with its model and CLIP."""
+    """A ready index with its model and CLIP; after a takedown it is another one."""
     with database().read() as session:
         row = session.get_one(IndexVersion, index_id)
-        model = session.get_one(Model, row.model_id)
-    index = Index(settings().home / row.directory)
-    if index.manifest.digest != row.manifest_digest:
+    return _open_attributor(index_id, row.model_id, row.directory, row.manifest_digest or "")
+
+
+@lru_cache(INDEXES)
+def _open_attributor(
+    index_id: str, model_id: str, directory: str, manifest_digest: str
+) -> Attributor:
+    with database().read() as session:
+        model = session.get_one(Model, model_id)
+    index = Index(settings().home / directory)
+    if index.manifest.digest != manifest_digest:
         raise InputError(f"the files of {index_id} have changed since it was built")
     return Attributor(
         index,
@@ -72,9 +80,11 @@ def open_builder(index_id: str) -> IndexBuilder:
         row = session.get_one(IndexVersion, index_id)
         model = session.get_one(Model, row.model_id)
         dataset = session.get_one(Dataset, row.dataset_id)
+        taken = taken_keys(session, dataset.id)
     folder = ImageFolder(Path(dataset.path))
     if samples_digest(folder.samples) != dataset.digest:
         raise InputError(f"{dataset.path} has changed since registration")
+    folder.leave_out(taken)
     config = IndexConfig.from_dict(row.config)
     extractor = feature_extractor(
         config,

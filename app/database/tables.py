@@ -110,11 +110,16 @@ class Dataset(Owned, Base):
     path: Mapped[str]
     digest: Mapped[str]
     sample_count: Mapped[int]
+    revision: Mapped[int] = mapped_column(default=0)
+    """Counts its takedowns: an answer that began before one is not written after it."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Sample(Base):
-    """A training image and its owner; ``key`` is its path relative to the dataset's folder."""
+    """A training image and its owner; ``key`` is its path relative to the dataset's folder.
+
+    ``digest`` is the SHA-256 of its file, unknown for those of older releases.
+    """
 
     __tablename__ = "samples"
 
@@ -126,6 +131,33 @@ class Sample(Base):
     creator: Mapped[str | None]
     licence: Mapped[str | None]
     source: Mapped[str | None]
+    creator_uri: Mapped[str | None]
+    opt_out: Mapped[dict[str, Any] | None]
+    digest: Mapped[str | None]
+
+
+class Takedown(Owned, Base):
+    """Images that somebody wanted out, and the job that sees to it."""
+
+    __tablename__ = "takedowns"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    reason: Mapped[str]
+    images: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class TakenSample(Base):
+    """What was taken down: masked from then on, and not registered again."""
+
+    __tablename__ = "taken_samples"
+
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str | None] = mapped_column(index=True)
+    takedown_id: Mapped[str] = mapped_column(ForeignKey("takedowns.id"))
 
 
 class Model(Owned, Base):

@@ -69,7 +69,7 @@ def list_samples(
 @router.get(
     "/{dataset}/samples/{key:path}/image",
     response_class=FileResponse,
-    responses={200: {"content": {"image/*": {}}}, **problem_responses(401, 403, 404)},
+    responses={200: {"content": {"image/*": {}}}, **problem_responses(401, 403, 404, 410)},
 )
 def get_sample_image(
     dataset: str, key: str, database: DatabaseDep, settings: SettingsDep
@@ -79,3 +79,20 @@ def get_sample_image(
         file = service.sample_file(session, settings, dataset, key)
     media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     return FileResponse(file, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
+
+
+@router.get(
+    "/{dataset}/samples/{key:path}/thumbnail",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"image/png": {}}},
+        **problem_responses(401, 403, 404, 410, 413, 415),
+    },
+)
+def get_sample_thumbnail(
+    dataset: str, key: str, database: DatabaseDep, settings: SettingsDep
+) -> FileResponse:
+    """The picture at most 128 pixels wide and high; made when it is first asked for."""
+    with database.read() as session:
+        file = service.sample_file(session, settings, dataset, key)
+    return FileResponse(service.thumbnail(file, settings), media_type="image/png")

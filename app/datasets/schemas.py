@@ -30,7 +30,11 @@ class DatasetOut(BaseModel):
 
 
 class SampleOut(BaseModel):
-    """A training image; ``licence`` is an SPDX expression."""
+    """A training image.
+
+    ``licence`` is an SPDX expression; ``opt_out`` says of each use that is not wanted how that was
+    said, in the folder's metadata or in the file itself.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -38,4 +42,6 @@ class SampleOut(BaseModel):
     text: str | None
     creator: str | None
     licence: str | None
+    creator_uri: str | None
     source: str | None
+    opt_out: dict[str, str] | None

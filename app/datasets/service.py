@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from PIL import Image
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -15,12 +18,18 @@ from app.allowed_paths import allowed_directory
 from app.config import Settings
 from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name
-from app.database.tables import Dataset, Sample
+from app.database.tables import Dataset, Sample, TakenSample
 from app.datasets.licences import check_licences
 from app.datasets.schemas import DatasetIn
 from app.identifiers import new_id
 from app.problems import ProblemError
+from app.provenance.opt_outs import read_opt_out
+from app.storage import Thumbnails, write_whole
+from app.takedowns.service import taken_digests
+from app.uploads import check_upload
 from attribution import metadata
+
+THUMBNAIL = 128  # pixels
 
 
 def register(
@@ -42,6 +51,7 @@ def register(
     with database.read() as session:
         if known := _by_name(session, wanted.name):
             return _same(known, path, digest), False
+    rows = [_looked_at(path, sample) for sample in samples]
     try:
         with database.write() as session:
             dataset = Dataset(
@@ -49,12 +59,28 @@ def register(
                 name=wanted.name,
                 path=str(path),
                 digest=digest,
-                sample_count=len(samples),
+                sample_count=0,
             )
             session.add(dataset)
             session.flush()
-            rows = [{"dataset_id": dataset.id, **_row(sample)} for sample in samples]
-            session.execute(insert(Sample), rows)
+            taken = taken_digests(session, {row["digest"] for row in rows})
+            kept = [row for row in rows if row["digest"] not in taken]
+            if not kept:
+                raise ProblemError(
+                    422, "dataset-taken-down", "All images of the folder were taken down"
+                )
+            dataset.sample_count = len(kept)
+            session.execute(insert(Sample), [{"dataset_id": dataset.id, **row} for row in kept])
+            session.add_all(
+                TakenSample(
+                    dataset_id=dataset.id,
+                    key=row["key"],
+                    digest=row["digest"],
+                    takedown_id=taken[row["digest"]],
+                )
+                for row in rows
+                if row["digest"] in taken
+            )
     except IntegrityError:
         # Somebody registered the name since we looked.
         with database.read() as session:
@@ -66,13 +92,32 @@ def samples_digest(samples: Sequence[metadata.Sample]) -> str:
     """SHA-256 over the rows in their order, in hexadecimal."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(json.dumps(_row(sample), sort_keys=True).encode() + b"\n")
+        digest.update(json.dumps(_said(sample), sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 
 
-def _row(sample: metadata.Sample) -> dict[str, str | None]:
-    """What is kept of a training image."""
-    return {field: getattr(sample, field) for field in ("key", *metadata.OWNER_FIELDS)}
+def _said(sample: metadata.Sample) -> dict[str, Any]:
+    """What the folder says of an image; what older releases did not read only where it is said."""
+    since_ever = ("key", "text", "creator", "licence", "source")
+    said = {field: getattr(sample, field) for field in since_ever}
+    newer = {"creator_uri": sample.creator_uri, "opt_out": sample.opt_out}
+    return said | {field: value for field, value in newer.items() if value is not None}
+
+
+def _looked_at(folder: Path, sample: metadata.Sample) -> dict[str, Any]:
+    """A sample's row: what the folder says, and what its file does."""
+    try:
+        content = (folder / sample.key).read_bytes()
+    except OSError as error:
+        raise ProblemError(
+            422, "dataset-unusable", "The folder cannot be used as it is", f"{sample.key}: {error}"
+        ) from None
+    opt_out = (sample.opt_out or {}) | (read_opt_out(content) or {})
+    fields = {field: getattr(sample, field) for field in ("key", *metadata.OWNER_FIELDS)}
+    return fields | {
+        "opt_out": opt_out or None,
+        "digest": hashlib.sha256(content).hexdigest(),
+    }
 
 
 def page_of_datasets(session: Session, cursor: str | None, limit: int) -> Sequence[Dataset]:
@@ -96,14 +141,37 @@ def page_of_samples(
 def sample_file(session: Session, settings: Settings, dataset_id: str, key: str) -> Path:
     """The file of a sample, which must still lie below the dataset's folder and a root."""
     dataset = by_id_or_name(session, Dataset, dataset_id)
-    if session.get(Sample, (dataset.id, key)) is None:
-        raise ProblemError(404, "sample-not-found", "Sample not found", f"{key!r} is unknown")
+    find_sample(session, dataset.id, key)
     folder = Path(dataset.path)
     file = (folder / key).resolve()
     inside = any(file.is_relative_to(root) for root in settings.dataset_roots)
     if not (inside and file.is_relative_to(folder) and file.is_file()):
         raise ProblemError(404, "sample-gone", "The sample's file is gone", key)
     return file
+
+
+def thumbnail(file: Path, settings: Settings) -> Path:
+    """A small picture of a training image, decoded like an upload: nobody has looked at it yet."""
+    content = file.read_bytes()
+    target = Thumbnails(settings.home).path(hashlib.sha256(content).hexdigest())
+    if not target.is_file():
+        upload = check_upload(content, settings)
+        with Image.open(io.BytesIO(upload.png)) as picture:
+            picture.thumbnail((THUMBNAIL, THUMBNAIL))
+            small = io.BytesIO()
+            picture.save(small, "PNG")
+        write_whole(target, small.getvalue())
+    return target
+
+
+def find_sample(session: Session, dataset_id: str, key: str) -> Sample:
+    """One sample; a 410 problem if it was taken down, a 404 one if there is none."""
+    if session.get(TakenSample, (dataset_id, key)) is not None:
+        raise ProblemError(410, "sample-taken-down", "The image was taken down")
+    sample = session.get(Sample, (dataset_id, key))
+    if sample is None:
+        raise ProblemError(404, "sample-not-found", "Sample not found", f"{key!r} is unknown")
+    return sample
 
 
 def _by_name(session: Session, name: str) -> Dataset | None:

@@ -115,14 +115,15 @@ def end_with_problem(session: Session, job: Job, problem: dict[str, Any]) -> Non
     job.finished_at = now()
     job.lease_until = None
     record(session, job.id)
-    if job.kind.startswith("index."):
-        _fail_build(session, job, problem)
+    if job.index_id and job.kind.startswith("index."):
+        fail_build(session, job.index_id, problem)
 
 
-def _fail_build(session: Session, job: Job, problem: dict[str, Any]) -> None:
+def fail_build(session: Session, index_id: str, problem: dict[str, Any]) -> None:
+    """End an index build that cannot be finished, with all its jobs that have not ended."""
     session.execute(
         update(IndexVersion)
-        .where(IndexVersion.id == job.index_id, IndexVersion.state == "building")
+        .where(IndexVersion.id == index_id, IndexVersion.state == "building")
         .values(state="failed", problem=problem)
     )
     # A shard that is just ending holds its own row and waits for the index's: waiting for it would
@@ -130,8 +131,7 @@ def _fail_build(session: Session, job: Job, problem: dict[str, Any]) -> None:
     siblings = (
         select(Job.id)
         .where(
-            Job.index_id == job.index_id,
-            Job.id != job.id,
+            Job.index_id == index_id,
             Job.kind.startswith("index."),
             Job.status.in_(("queued", "running")),
         )

@@ -7,13 +7,14 @@ from typing import Final, Literal
 ATTRIBUTION: Final = "attribution"
 INDEX_SHARD: Final = "index.shard"
 INDEX_FINALISE: Final = "index.finalise"
+TAKEDOWN: Final = "takedown"
 
 Queue = Literal["gpu", "cpu"]
 
 KINDS: Final[dict[Queue, tuple[str, ...]]] = {
     "gpu": (ATTRIBUTION, INDEX_SHARD, INDEX_FINALISE),
     # Work that needs no model: here it waits behind no gradients.
-    "cpu": (),
+    "cpu": (TAKEDOWN,),
 }
 TASKS: Final[dict[Queue, str]] = {"gpu": "headwater.gpu", "cpu": "headwater.cpu"}
 """The Celery task that takes a queue's next job."""

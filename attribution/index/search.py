@@ -130,6 +130,11 @@ class Index:
         embeddings = self._candidates().reconstruct_batch(rows)
         return np.asarray(embeddings @ embedding, dtype=np.float64)
 
+    def clip_cosines(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Cosines of the training images ``rows`` with each other: ``(rows, rows)``."""
+        embeddings = self._candidates().reconstruct_batch(rows)
+        return np.asarray(embeddings @ embeddings.T, dtype=np.float64)
+
     def nearest(self, embedding: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         """Rows of the ``count`` training images most similar to an embedding, best first."""
         _, ids = self._candidates().search(embedding[None], min(count, len(self)))

@@ -37,10 +37,10 @@ def test_a_dataset_with_owners(http: TestClient, places: Places) -> None:
     made = register_dataset(http, places)
     assert (made.status_code, made.json()["sample_count"]) == (201, 2)
     assert made.headers["Location"] == f"/v1/datasets/{made.json()['id']}"
-    nobody = dict.fromkeys(("text", "creator", "licence", "source"))
+    nobody = dict.fromkeys(("text", "creator", "licence", "source", "creator_uri", "opt_out"))
     assert http.get("/v1/datasets/pictures/samples").json()["items"] == [
         {"key": "1.png", **nobody},
-        {"key": "3.png", "text": "three", **owner},
+        {**nobody, "key": "3.png", "text": "three", **owner},
     ]
     picture = http.get("/v1/datasets/pictures/samples/3.png/image")
     assert picture.content == (places.dataset / "3.png").read_bytes()

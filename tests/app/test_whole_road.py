@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 
 from app.config import Settings
+from attribution.index.manifest import Manifest
 from cli.serve import running_server
 
 SECONDS = 60
@@ -24,7 +26,8 @@ def follow(http: httpx.Client, url: str, state: str, unfinished: set[str]) -> di
     raise AssertionError(f"{url} did not end: {found}")
 
 
-def walk(http: httpx.Client, folder: Path, model: Path, clip: Path) -> None:
+def walk(http: httpx.Client, folder: Path, model: Path, clip: Path) -> tuple[str, dict[str, Any]]:
+    """Ask about a picture and a prompt; return the index and the first answer."""
     dataset = {"name": "shapes", "path": str(folder)}
     assert http.post("/v1/datasets", json=dataset).status_code == 201
     assert http.post("/v1/datasets", json=dataset).status_code == 200
@@ -54,7 +57,11 @@ def walk(http: httpx.Client, folder: Path, model: Path, clip: Path) -> None:
     assert accepted.status_code == 202
     asked = follow(http, accepted.headers["Location"], "status", {"queued", "running"})
     assert asked["status"] == "succeeded", asked["problem"]
-    assert len(asked["result"]["contributors"]) == 3
+    result = asked["result"]
+    assert len(result["contributors"]) == 3
+    assert [row["std_error"] > 0 for row in result["by_creator"]] == [True, True]
+    assert {conflict["kind"] for conflict in result["licence_conflicts"]} == {"share-alike"}
+    assert 0 <= result["unattributed_share"] <= 1
     assert asked["result"]["contributors"][0]["creator"] in {"Ada Example", "Bob Example"}
     assert {owner["creator"] for owner in asked["result"]["by_creator"]} == {
         "Ada Example",
@@ -82,6 +89,7 @@ def walk(http: httpx.Client, folder: Path, model: Path, clip: Path) -> None:
     assert unserved.status_code == 409
     assert unserved.json()["detail"].startswith("build one at /v1/indexes with method journey-trak")
     compare(http, picture)
+    return index["id"], asked
 
 
 def compare(http: httpx.Client, picture: bytes) -> None:
@@ -113,6 +121,43 @@ def compare(http: httpx.Client, picture: bytes) -> None:
     )
 
 
+def take_down(http: httpx.Client, settings: Settings, index_id: str, asked: dict[str, Any]) -> None:
+    """What ranked first leaves the catalogue, the index's files, old answers and new ones."""
+    first = asked["result"]["contributors"][0]
+    sample = http.get("/v1/samples", params={"creator": first["creator"]}).json()["items"][0]
+    image = f"/v1/datasets/shapes/samples/{first['key']}/image"
+    thumbnail = image.replace("/image", "/thumbnail")
+    assert http.get(sample["thumbnail"]).headers["content-type"] == "image/png"
+    assert http.get(thumbnail).status_code == 200
+    kept = {path.name for path in (settings.home / "thumbnails").rglob("*.png")}
+
+    wanted = {"dataset": "shapes", "keys": [first["key"]], "reason": "asked by the creator"}
+    accepted = http.post("/v1/takedowns", json=wanted)
+    assert (accepted.status_code, accepted.json()["images"]) == (202, 1)
+    assert http.get(image).status_code == http.get(thumbnail).status_code == 410
+    ended = follow(http, accepted.headers["Location"], "status", {"queued", "running"})
+    assert ended["status"] == "succeeded", ended["problem"]
+
+    names = [file.read_text() for file in (settings.home / "indexes").rglob("samples.json")]
+    assert len(names) == 2  # both indexes of the dataset, and no older version of either
+    assert not [listed for listed in names if first["key"] in listed]
+    directory = next((settings.home / "indexes").glob(f"{index_id}*"))
+    assert Manifest.read(directory).samples == 11
+    Manifest.read(directory).verify(directory)
+    old = http.get(asked["urls"]["self"]).json()["result"]
+    assert first["key"] not in json.dumps(old)
+    assert old["redacted"] == 1
+    again = http.post(
+        "/v1/attributions",
+        json={"prompt": "ring, ada", "steps": 2},
+        headers={"Prefer": "wait=30"},
+    ).json()
+    assert again["status"] == "succeeded", again["problem"]
+    assert first["key"] not in json.dumps(again["result"])
+    assert again["result"]["candidates"]["corpus"] == 11
+    assert {path.name for path in (settings.home / "thumbnails").rglob("*.png")} < kept
+
+
 def test_the_whole_road(
     service: Settings, tiny_folder: Path, tiny_model: Path, tiny_clip: Path
 ) -> None:
@@ -122,4 +167,5 @@ def test_the_whole_road(
         running_server(settings) as url,
         httpx.Client(base_url=url, timeout=70) as http,
     ):
-        walk(http, tiny_folder, tiny_model, tiny_clip)
+        index_id, asked = walk(http, tiny_folder, tiny_model, tiny_clip)
+        take_down(http, settings, index_id, asked)

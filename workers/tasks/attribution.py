@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from app.database import tables
+from app.datasets.licence_conflicts import licence_conflicts
 from app.evidence import service as evidence
 from app.evidence.schemas import EvidenceOut
 from app.jobs.claims import attach_image
 from app.storage import ImageStore, record_image
+from app.takedowns.service import taken_keys
 from attribution.metadata import Sample
 from workers.execution import Outcome
 from workers.leases import Lease
@@ -30,6 +34,7 @@ def answer(job: tables.Job, lease: Lease) -> Outcome:
 
     lease.report("loading", 0.0)
     assert job.index_id is not None
+    whose = catalogue_of(job.index_id)
     attributor = open_attributor(job.index_id)
     question = job.request
     image = (
@@ -46,8 +51,16 @@ def answer(job: tables.Job, lease: Lease) -> Outcome:
         candidate_count=question["candidate_count"],
         on_progress=lease.report,
     )
-    composed = compose_answer(attribution, owners(job.index_id), question["top_k"])
-    return Outcome(composed | {"evidence": evidence_for(job.index_id, question["method"])})
+    owners = samples_of(whose)
+    composed = compose_answer(
+        attribution.without(whose.taken) if whose.taken else attribution, owners, question["top_k"]
+    )
+    opted_out = composed.pop("opted_out")
+    conflicts = licence_conflicts(composed["by_licence"], opted_out)
+    measured = evidence_for(job.index_id, question["method"])
+    return Outcome(
+        composed | {"licence_conflicts": conflicts, "evidence": measured}, whose.must_be_unchanged
+    )
 
 
 def drawing_of(question: dict[str, Any]) -> Drawing:
@@ -90,16 +103,43 @@ def evidence_for(index_id: str, method: str) -> list[dict[str, Any]]:
         ]
 
 
+@dataclass(frozen=True)
+class Catalogue:
+    """A dataset as an answer finds it, and which images its takedowns have taken so far."""
+
+    dataset_id: str
+    revision: int
+    taken: frozenset[str]
+
+    def must_be_unchanged(self, session: Session) -> None:
+        """Refuse to write an answer that may name what was taken down meanwhile."""
+        dataset = session.get_one(tables.Dataset, self.dataset_id, with_for_update={"read": True})
+        if dataset.revision != self.revision:
+            raise RuntimeError("images were taken down while the answer was computed")
+
+
+def catalogue_of(index_id: str) -> Catalogue:
+    """The index's dataset at this moment."""
+    with database().read() as session:
+        index = session.get_one(tables.IndexVersion, index_id)
+        dataset = session.get_one(tables.Dataset, index.dataset_id)
+        return Catalogue(dataset.id, dataset.revision, taken_keys(session, dataset.id))
+
+
 @lru_cache(2)
-def owners(index_id: str) -> dict[str, Sample]:
-    """The samples of an index's dataset by key; they never change."""
-    query = (
-        select(tables.Sample)
-        .join(tables.IndexVersion, tables.IndexVersion.dataset_id == tables.Sample.dataset_id)
-        .where(tables.IndexVersion.id == index_id)
-    )
+def samples_of(whose: Catalogue) -> dict[str, Sample]:
+    """The samples of a dataset by key; they change with its revision only."""
+    query = select(tables.Sample).where(tables.Sample.dataset_id == whose.dataset_id)
     with database().read() as session:
         return {
-            row.key: Sample(row.key, row.text, row.creator, row.licence, row.source)
+            row.key: Sample(
+                row.key,
+                row.text,
+                row.creator,
+                row.licence,
+                row.source,
+                row.creator_uri,
+                row.opt_out,
+            )
             for row in session.scalars(query)
         }

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from app.jobs.kinds import ATTRIBUTION, INDEX_FINALISE, INDEX_SHARD, TASKS
+from app.jobs.kinds import ATTRIBUTION, INDEX_FINALISE, INDEX_SHARD, TAKEDOWN, TASKS
 from workers.execution import Work, run_next
 from workers.process import database, settings
 from workers.tasks.attribution import answer
 from workers.tasks.indexing import extract, finalise
+from workers.tasks.takedown import take_down
 
 GPU_WORK: dict[str, Work] = {
     ATTRIBUTION: answer,
     INDEX_SHARD: extract,
     INDEX_FINALISE: finalise,
 }
-CPU_WORK: dict[str, Work] = {}
+CPU_WORK: dict[str, Work] = {TAKEDOWN: take_down}
 
 
 @shared_task(name=TASKS["gpu"])  # type: ignore[untyped-decorator]  # celery is untyped

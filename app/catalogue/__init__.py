@@ -1,0 +1,1 @@
+"""Training images and their creators across datasets."""

@@ -1,0 +1,1 @@
+"""Takedowns: an image leaves the catalogue, every index, old answers and exports."""
