@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Literal
 
 import limits
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Two underscores are reserved for the SDK's numbers.
+DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 
 
 class Settings(BaseSettings):
@@ -47,6 +51,18 @@ class Settings(BaseSettings):
     """Fetch pictures by http and from this network too."""
     max_image_pixels: int = Field(default=4096 * 4096, ge=1)
 
+    c2pa_certificate: Path | None = None
+    """PEM: the signer's certificate, then its authorities'.  Without it nothing is signed."""
+    c2pa_private_key: Path | None = None
+    """PEM; only workers of the CPU queue need to be able to read it."""
+    c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = (
+        "es256"
+    )
+    c2pa_timestamp_url: str = ""
+    """Of a timestamp authority; empty: signatures carry no time."""
+    c2pa_domain: str = "org.headwater"
+    """Reversed; the assertion is ``<domain>.training-attribution``."""
+
     concurrency: int = Field(default=1, ge=1)
     torch_threads: int = Field(default=1, ge=1)
     device: str = "cpu"
@@ -69,6 +85,14 @@ class Settings(BaseSettings):
             limits.parse(text)  # raises ValueError
         return text
 
+    @field_validator("c2pa_domain")
+    @classmethod
+    def _is_ours(cls, domain: str) -> str:
+        # C2PA's own names are not ours to use, and the SDK would take them.
+        if not DOMAIN.fullmatch(domain) or f"{domain}.".startswith(("c2pa.", "cawg.")):
+            raise ValueError("must be a reversed domain of yours, such as org.example")
+        return domain
+
     @model_validator(mode="after")
     def _resolve_paths(self) -> Settings:
         # Children may be started in other directories, so nothing stays relative.
@@ -83,5 +107,5 @@ class Settings(BaseSettings):
         prefix = str(self.model_config["env_prefix"])
         return {
             f"{prefix}{name}".upper(): json.dumps(value) if isinstance(value, list) else str(value)
-            for name, value in self.model_dump(mode="json").items()
+            for name, value in self.model_dump(mode="json", exclude_none=True).items()
         }

@@ -15,6 +15,7 @@ import app.catalogue.routes
 import app.datasets.routes
 import app.indexes.routes
 import app.models.routes
+import app.provenance.routes
 import app.takedowns.routes
 from app import health, problems
 from app.access.rate_limit import RateLimit
@@ -49,6 +50,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.access.routes.router,
         app.attributions.routes.router,
         app.attributions.events.router,
+        app.provenance.routes.router,
+        app.provenance.routes.schemas,
         app.datasets.routes.router,
         app.models.routes.router,
         app.indexes.routes.router,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from attribution.metadata import Sample
 
 STATEMENT = "Influence estimate, not proof of copying"
 UNKNOWN = "unknown"
+LIBRARIES = ("headwater", "torch", "diffusers", "numpy", "faiss-cpu", "open-clip-torch")
 ALIKE = 0.97  # cosine of CLIP embeddings above which images are called near-duplicates
 NOTICEABLE = 2.0  # standard errors that an effect must be away from zero
 
@@ -92,6 +94,7 @@ def rests_on(attribution: Attribution) -> dict[str, Any]:
         "model_digest": manifest.model_digest,
         "clip_digest": manifest.clip_digest,
         "index_version": manifest.digest,
+        "libraries": {name: version(name) for name in LIBRARIES},
     }
 
 

@@ -126,6 +126,11 @@ class Client:
         """The picture that an attribution is about, as PNG."""
         return self._send("GET", f"/v1/attributions/{attribution_id}/image").content
 
+    def get_receipt(self, attribution_id: str) -> Json:
+        """What ``headwater verify`` computes an answer again from."""
+        receipt: Json = self._send("GET", f"/v1/attributions/{attribution_id}/receipt").json()
+        return receipt
+
     def _follow(
         self, path: str, state: str, unfinished: set[str], on_progress: OnProgress | None
     ) -> Json:

@@ -155,6 +155,9 @@ def attribute(
     ] = "exhaustive",
     seed: Annotated[int | None, typer.Option(help="Of the drawing, with --prompt.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write the picture here, as PNG.")] = None,
+    receipt: Annotated[
+        Path | None, typer.Option(help="Write what `headwater verify` needs here, as JSON.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     server: Server = LOCAL_SERVER,
 ) -> None:
@@ -185,10 +188,47 @@ def attribute(
             )
         if save is not None:
             save.write_bytes(client.get_image(answer["id"]))
+        if receipt is not None:
+            receipt.write_text(json.dumps(client.get_receipt(answer["id"]), indent=2) + "\n")
     if as_json:
         typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
         show(answer, Console())
+
+
+@app.command()
+def verify(
+    receipt: Annotated[Path, typer.Argument(help="A file with what …/receipt answered.")],
+    index: Annotated[Path | None, typer.Option(help="The index directory.")] = None,
+    model: Annotated[Path | None, typer.Option(help="The diffusers directory.")] = None,
+    clip: Annotated[Path | None, typer.Option(help="The open_clip directory.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="The picture, where it was not drawn from a prompt.")
+    ] = None,
+) -> None:
+    """Compute an answer again from its receipt, and say whether it comes out the same.
+
+    Index, model and picture are this installation's unless they are named.
+    """
+    from dataclasses import replace
+
+    from cli.progress import stage_progress
+    from cli.verify import Places, differences, places_of, read_receipt
+
+    content = read_receipt(receipt)
+    if index and model and clip:
+        places = Places(index, model, clip, picture)
+    elif index or model or clip:
+        raise BadInputError("--index, --model and --clip go together")
+    else:
+        places = places_of(content)
+        places = replace(places, picture=picture) if picture else places
+    with stage_progress("verification") as advance:
+        differs = differences(content, places, advance)
+    if differs:
+        raise CommandError(f"{receipt}: the answer differs: {'; '.join(differs[:5])}")
+    listed = len(content["contributors"])
+    typer.echo(f"{receipt}: computed again, the {listed} listed images and scores are the same")
 
 
 @app.command()

@@ -122,9 +122,9 @@ def cancel_attribution(attribution: str, database: DatabaseDep) -> AttributionOu
 
 
 @router.delete("/{attribution}", status_code=204, responses=problem_responses(401, 403, 404, 410))
-def delete_attribution(attribution: str, database: DatabaseDep) -> None:
+def delete_attribution(attribution: str, database: DatabaseDep, settings: SettingsDep) -> None:
     """Stop an attribution and forget it: question, picture and answer.  It answers 410 then."""
-    service.delete_attribution(database, attribution)
+    service.delete_attribution(database, settings, attribution)
 
 
 @router.get(

@@ -69,6 +69,9 @@ class AttributionUrls(BaseModel):
     events: str
     image: str
     cancel: str
+    c2pa: str
+    prov: str
+    receipt: str
 
 
 class AttributionOut(BaseModel):

@@ -32,11 +32,12 @@ from app.jobs.kinds import ATTRIBUTION, BATCH, INTERACTIVE
 from app.jobs.submission import submit
 from app.models.weights import UNCONDITIONAL
 from app.problems import ProblemError
-from app.storage import ImageStore, record_image
+from app.storage import Exports, ImageStore, record_image
 from app.uploads import Upload, check_upload, fetch_image
 from attribution.methods import method_named
 
 ROUTING = {"model", "index"}
+PARTS = ("events", "image", "cancel", "c2pa", "prov", "receipt")
 
 
 def ask_about_image(
@@ -154,7 +155,7 @@ def cancel_attribution(database: TenantDatabase, attribution_id: str) -> Job:
     return job
 
 
-def delete_attribution(database: TenantDatabase, attribution_id: str) -> None:
+def delete_attribution(database: TenantDatabase, settings: Settings, attribution_id: str) -> None:
     """Forget what was asked and answered; work on it stops, and its picture can be swept."""
     with database.write() as session:
         repository.find(session, attribution_id)
@@ -165,6 +166,7 @@ def delete_attribution(database: TenantDatabase, attribution_id: str) -> None:
             .values(request={}, result=None, problem=None, image_digest=None, deleted_at=now())
         )
         session.execute(delete(JobEvent).where(JobEvent.job_id == attribution_id))
+    Exports(settings.home).forget(attribution_id)
 
 
 def present(job: Job) -> AttributionOut:
@@ -183,9 +185,7 @@ def present(job: Job) -> AttributionOut:
         expires_at=job.expires_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        urls=AttributionUrls(
-            self=url, events=f"{url}/events", image=f"{url}/image", cancel=f"{url}/cancel"
-        ),
+        urls=AttributionUrls(self=url, **{name: f"{url}/{name}" for name in PARTS}),
     )
 
 

@@ -8,13 +8,14 @@ ATTRIBUTION: Final = "attribution"
 INDEX_SHARD: Final = "index.shard"
 INDEX_FINALISE: Final = "index.finalise"
 TAKEDOWN: Final = "takedown"
+C2PA_SIGN: Final = "c2pa.sign"
 
 Queue = Literal["gpu", "cpu"]
 
 KINDS: Final[dict[Queue, tuple[str, ...]]] = {
     "gpu": (ATTRIBUTION, INDEX_SHARD, INDEX_FINALISE),
     # Work that needs no model: here it waits behind no gradients.
-    "cpu": (TAKEDOWN,),
+    "cpu": (TAKEDOWN, C2PA_SIGN),
 }
 TASKS: Final[dict[Queue, str]] = {"gpu": "headwater.gpu", "cpu": "headwater.cpu"}
 """The Celery task that takes a queue's next job."""

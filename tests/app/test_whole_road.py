@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
 from typing import Any
 
+import c2pa
 import httpx
+import jsonschema
+from signing_identity import Identity
 
 from app.config import Settings
 from attribution.index.manifest import Manifest
@@ -69,6 +73,8 @@ def walk(http: httpx.Client, folder: Path, model: Path, clip: Path) -> tuple[str
     }
     assert http.get(asked["urls"]["image"]).content.startswith(b"\x89PNG")
 
+    exports(http, asked)
+
     drawn = http.post(
         "/v1/attributions",
         json={"prompt": "disc, bob", "steps": 2, "candidates": "clip", "candidate_count": 5},
@@ -121,6 +127,34 @@ def compare(http: httpx.Client, picture: bytes) -> None:
     )
 
 
+def exports(http: httpx.Client, asked: dict[str, Any]) -> None:
+    """The answer signed, as linked data, and as a receipt."""
+    deadline = time.monotonic() + SECONDS
+    while (signed := http.get(asked["urls"]["c2pa"])).status_code == 404:
+        assert signed.json()["type"] == "urn:headwater:problem:c2pa-not-ready"
+        assert time.monotonic() < deadline, signed.text
+        time.sleep(0.2)
+    with c2pa.Reader("image/png", io.BytesIO(signed.content)) as reader:
+        assert reader.get_validation_state() == "Valid"
+        data = json.loads(reader.json())["manifests"].values()
+    (said,) = (
+        part["data"]
+        for manifest in data
+        for part in manifest["assertions"]
+        if part["label"] == "org.example.training-attribution"
+    )
+    jsonschema.validate(said, http.get("/v1/schemas/training-attribution/1").json())
+    assert said["contributors"][0]["rank"] == 1
+    sidecar = http.get(asked["urls"]["c2pa"], params={"form": "sidecar"})
+    assert sidecar.headers["content-type"] == "application/c2pa"
+    picture = http.get(asked["urls"]["image"]).content
+    with c2pa.Reader("image/png", io.BytesIO(picture), manifest_data=sidecar.content) as reader:
+        assert reader.get_validation_state() == "Valid"
+    assert http.get(asked["urls"]["prov"]).headers["content-type"] == "application/ld+json"
+    receipt = http.get(asked["urls"]["receipt"]).json()
+    assert receipt["contributors"][0]["key"] == asked["result"]["contributors"][0]["key"]
+
+
 def take_down(http: httpx.Client, settings: Settings, index_id: str, asked: dict[str, Any]) -> None:
     """What ranked first leaves the catalogue, the index's files, old answers and new ones."""
     first = asked["result"]["contributors"][0]
@@ -146,6 +180,8 @@ def take_down(http: httpx.Client, settings: Settings, index_id: str, asked: dict
     Manifest.read(directory).verify(directory)
     old = http.get(asked["urls"]["self"]).json()["result"]
     assert first["key"] not in json.dumps(old)
+    rewritten = http.get(asked["urls"]["receipt"]).json()
+    assert (rewritten["redacted"], len(rewritten["contributors"])) == (1, 2)
     assert old["redacted"] == 1
     again = http.post(
         "/v1/attributions",
@@ -159,10 +195,18 @@ def take_down(http: httpx.Client, settings: Settings, index_id: str, asked: dict
 
 
 def test_the_whole_road(
-    service: Settings, tiny_folder: Path, tiny_model: Path, tiny_clip: Path
+    service: Settings,
+    tiny_folder: Path,
+    tiny_model: Path,
+    tiny_clip: Path,
+    identity: Identity,
+    tmp_path: Path,
 ) -> None:
     roots = {"model_roots": [tiny_model, tiny_clip], "dataset_roots": [tiny_folder]}
-    settings = service.model_copy(update={**roots, "shard_size": 5, "concurrency": 2})
+    certificate, key = identity.write(tmp_path)
+    signing = {"c2pa_certificate": certificate, "c2pa_private_key": key}
+    changed = {**roots, **signing, "c2pa_domain": "org.example"}
+    settings = service.model_copy(update={**changed, "shard_size": 5, "concurrency": 2})
     with (
         running_server(settings) as url,
         httpx.Client(base_url=url, timeout=70) as http,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from attribution.answers import compose_answer, ranking
+from attribution.answers import LIBRARIES, compose_answer, ranking
 from attribution.attributor import Attribution, Attributor
 from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
@@ -209,6 +210,7 @@ def test_an_answer_says_what_it_rests_on(attributor: Attributor, asked: Attribut
         "model_digest": attributor.denoiser.digest,
         "clip_digest": attributor.clip.digest,
         "index_version": manifest.digest,
+        "libraries": {name: version(name) for name in LIBRARIES},
     }
 
 

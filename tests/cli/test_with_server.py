@@ -27,11 +27,13 @@ QUICK = ("--timesteps", "2", "--projection-dim", "64")
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, tiny_model: Path
-) -> Iterator[str]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def server(home: Path, tiny_folder: Path, tiny_model: Path) -> Iterator[str]:
     roots = [tiny_folder.parent]
-    home = tmp_path_factory.mktemp("home")
     with running_server(Settings(home=home, model_roots=roots, dataset_roots=roots)) as url:
         yield url
 
@@ -46,12 +48,14 @@ def indexed(server: str, tiny_folder: Path, tiny_model: Path, tiny_clip: Path) -
     return server
 
 
-def headwater(*arguments: object, server: str) -> subprocess.CompletedProcess[str]:
+def headwater(
+    *arguments: object, server: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"HEADWATER_SERVER": server, "COLUMNS": "160"},
+        env=os.environ | {"HEADWATER_SERVER": server, "COLUMNS": "160"} | environment,
         check=False,
     )
 
@@ -64,6 +68,37 @@ def test_a_picture(indexed: str, tiny_folder: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     assert "Influence by licence" in finished.stdout
     assert "all 12 training images" in finished.stdout
+
+
+def test_a_receipt_is_computed_again(
+    indexed: str, home: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    def verify(receipt: object, *options: object) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "receipt.json"
+        path.write_text(receipt if isinstance(receipt, str) else json.dumps(receipt))
+        return headwater("verify", path, *options, server=indexed, HEADWATER_HOME=str(home))
+
+    with Client(indexed) as client:
+        picture = tiny_folder / "ada" / "ring.png"
+        asked = client.attribute_image(picture, caption="ring, ada")
+        drawn = client.attribute_prompt("disc, bob", seed=3, steps=2)
+        receipts = [client.get_receipt(answer["id"]) for answer in (asked, drawn)]
+    for receipt in receipts:
+        same = verify(receipt)
+        assert same.returncode == 0, same.stderr
+        assert "computed again" in same.stdout
+    forged = json.loads(json.dumps(receipts[0]))
+    forged["contributors"][0]["score"] *= 2
+    differs = verify(forged)
+    assert (differs.returncode, "has score" in differs.stderr) == (1, True), differs.stderr
+    older = receipts[0] | {"rests_on": receipts[0]["rests_on"] | {"index_version": "0" * 64}}
+    assert "another one" in verify(older).stderr
+    wrong = verify(receipts[0], "--picture", picture)
+    assert "is not the picture of the receipt" in wrong.stderr
+    for nonsense in ("", "[]", "{}", json.dumps({"schema": receipts[0]["schema"]})):
+        refused = verify(nonsense)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert "is no receipt" in refused.stderr
 
 
 def test_answers_carry_what_was_measured(

@@ -22,6 +22,7 @@ from attribution.metadata import Sample
 from workers.execution import Outcome
 from workers.leases import Lease
 from workers.process import database, settings
+from workers.tasks.signing import submit_signing
 
 if TYPE_CHECKING:
     from attribution.denoisers import Denoiser, Drawing
@@ -58,9 +59,12 @@ def answer(job: tables.Job, lease: Lease) -> Outcome:
     opted_out = composed.pop("opted_out")
     conflicts = licence_conflicts(composed["by_licence"], opted_out)
     measured = evidence_for(job.index_id, question["method"])
-    return Outcome(
-        composed | {"licence_conflicts": conflicts, "evidence": measured}, whose.must_be_unchanged
-    )
+
+    def also(session: Session) -> None:
+        whose.must_be_unchanged(session)
+        submit_signing(session, settings(), job)
+
+    return Outcome(composed | {"licence_conflicts": conflicts, "evidence": measured}, also)
 
 
 def drawing_of(question: dict[str, Any]) -> Drawing:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from app.jobs.kinds import ATTRIBUTION, INDEX_FINALISE, INDEX_SHARD, TAKEDOWN, TASKS
+from app.jobs.kinds import ATTRIBUTION, C2PA_SIGN, INDEX_FINALISE, INDEX_SHARD, TAKEDOWN, TASKS
 from workers.execution import Work, run_next
 from workers.process import database, settings
 from workers.tasks.attribution import answer
 from workers.tasks.indexing import extract, finalise
+from workers.tasks.signing import sign_picture
 from workers.tasks.takedown import take_down
 
 GPU_WORK: dict[str, Work] = {
@@ -16,7 +17,7 @@ GPU_WORK: dict[str, Work] = {
     INDEX_SHARD: extract,
     INDEX_FINALISE: finalise,
 }
-CPU_WORK: dict[str, Work] = {TAKEDOWN: take_down}
+CPU_WORK: dict[str, Work] = {TAKEDOWN: take_down, C2PA_SIGN: sign_picture}
 
 
 @shared_task(name=TASKS["gpu"])  # type: ignore[untyped-decorator]  # celery is untyped

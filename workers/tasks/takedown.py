@@ -15,6 +15,7 @@ from app.takedowns.service import indexes_to_redact, replace_directory, taken_ke
 from workers.execution import Outcome
 from workers.leases import Lease
 from workers.process import database, settings
+from workers.tasks.signing import submit_signing
 
 ANSWERS_AT_ONCE = 50
 
@@ -77,5 +78,6 @@ def _redact_answers(lease: Lease, dataset: str, keys: frozenset[str], creator: s
                     job.result = smaller
                     changed += 1
                     exports.forget(job.id)
+                    submit_signing(session, settings(), job)
         if not jobs:
             return changed

@@ -1,0 +1,207 @@
+"""What other programs read: a signed picture, its assertion, PROV-O, and a receipt."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import c2pa
+import jsonschema
+import pytest
+import rdflib
+from PIL import Image
+from pydantic import ValidationError
+from signing_identity import Identity
+
+from app.config import Settings
+from app.provenance.assertion import assertion, schema
+from app.provenance.prov import prov
+from app.provenance.receipt import receipt
+from app.provenance.record import Record
+from app.provenance.signing import SigningError, sign
+
+LABEL = "org.example.training-attribution"
+
+
+def row(rank: int, key: str, **more: Any) -> dict[str, Any]:
+    plain = {"rank": rank, "key": key, "score": 2.0 / rank, "effect": -1.5, "std_error": 0.25}
+    nobody = dict.fromkeys(("creator", "licence", "source", "creator_uri", "opt_out"))
+    return plain | {"share": 0.5 / rank} | nobody | more
+
+
+@pytest.fixture
+def record() -> Record:
+    ada = {"creator": "Ada", "licence": "CC-BY-4.0", "creator_uri": "https://ada.example"}
+    rests_on = {
+        **{"method": "das", "timesteps": 3, "seed": 0, "outputs": 4, "dimension": 64},
+        "index_version": "d" * 64,
+    }
+    measured = {"lds": 0.5, "std_error": 0.01, "query_set": "validation", "of_limit": 0.77}
+    return Record(
+        attribution_id="atr_1",
+        index_id="idx_1",
+        request={"caption": "a cat", "method": "das", "candidates": "exhaustive"},
+        result={
+            "contributors": [
+                row(1, "a.png", **ada, opt_out={"cawg.ai_training": "notAllowed"}),
+                row(2, "b.png", std_error=None),
+                row(3, "older.png"),
+            ],
+            "candidates": {
+                **{"strategy": "exhaustive", "considered": 3, "corpus": 3},
+                "exhaustive": True,
+            },
+            "rests_on": rests_on,
+            "evidence": [measured | {"measured_on": "2026-11-24"}],
+            "unattributed_share": 0.1,
+            "statement": "Influence estimate, not proof of copying",
+        },
+        subject="a" * 64,
+        picture="b" * 64,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        finished_at=datetime(2026, 1, 2, tzinfo=UTC),
+        model_name="tiny",
+        model_digest="c" * 64,
+        dataset_name="shapes",
+        contents={"a.png": "1" * 64, "b.png": "2" * 64},
+    )
+
+
+@pytest.fixture
+def signing(identity: Identity, tmp_path: Path) -> Settings:
+    certificate, key = identity.write(tmp_path)
+    files = {"c2pa_certificate": certificate, "c2pa_private_key": key}
+    return Settings(home=tmp_path / "var", c2pa_domain="org.example", **files)
+
+
+@pytest.fixture
+def png() -> bytes:
+    content = io.BytesIO()
+    Image.effect_noise((64, 48), 50).convert("RGB").save(content, "PNG")
+    return content.getvalue()
+
+
+def manifest_of(reader: c2pa.Reader) -> dict[str, Any]:
+    content = json.loads(reader.json())
+    found: dict[str, Any] = content["manifests"][content["active_manifest"]]
+    return found
+
+
+def check(manifest: dict[str, Any], record: Record) -> None:
+    said = {part["label"]: part["data"] for part in manifest["assertions"]}
+    jsonschema.validate(
+        said[LABEL], schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+    )
+    assert said[LABEL] == assertion(record)
+    (action,) = said["c2pa.actions.v2"]["actions"]
+    assert action["action"] == "c2pa.opened"
+    relations = {part["relationship"]: part for part in manifest["ingredients"]}
+    assert set(relations) == {"parentOf", "inputTo"}
+    assert relations["inputTo"]["instance_id"] == f"sha256:{'c' * 64}"
+
+
+def test_a_signed_picture_is_valid_and_looks_the_same(
+    signing: Settings, record: Record, png: bytes, identity: Identity
+) -> None:
+    signed = sign(signing, record, png)
+    with c2pa.Reader("image/png", io.BytesIO(signed.picture)) as reader:
+        assert reader.get_validation_state() == "Valid"
+        check(manifest_of(reader), record)
+    trusting = c2pa.Context.from_dict(
+        {
+            "verify": {"verify_trust": True, "remote_manifest_fetch": False},
+            "trust": {"user_anchors": identity.authority.decode()},
+        }
+    )
+    with c2pa.Reader("image/png", io.BytesIO(signed.picture), context=trusting) as reader:
+        assert reader.get_validation_state() == "Trusted"
+    pixels = [Image.open(io.BytesIO(content)).tobytes() for content in (png, signed.picture)]
+    assert pixels[0] == pixels[1]
+
+
+def test_a_sidecar_belongs_to_the_picture_as_it_was(
+    signing: Settings, record: Record, png: bytes
+) -> None:
+    sidecar = sign(signing, record, png).sidecar
+    with c2pa.Reader("image/png", io.BytesIO(png), manifest_data=sidecar) as reader:
+        assert reader.get_validation_state() == "Valid"
+        check(manifest_of(reader), record)
+    other = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(other, "PNG")
+    with c2pa.Reader("image/png", io.BytesIO(other.getvalue()), manifest_data=sidecar) as reader:
+        assert reader.get_validation_state() == "Invalid"
+
+
+def test_a_changed_picture_is_found_out(signing: Settings, record: Record, png: bytes) -> None:
+    content = bytearray(sign(signing, record, png).picture)
+    content[-40] ^= 1
+    with c2pa.Reader("image/png", io.BytesIO(bytes(content))) as reader:
+        assert reader.get_validation_state() == "Invalid"
+
+
+def test_the_assertion_matches_its_schema_and_names_contents_alone(record: Record) -> None:
+    data = assertion(record)
+    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.validate(data, schema())
+    assert [part["instance_id"][:8] for part in data["contributors"]] == ["sha256:1", "sha256:2"]
+    assert "older.png" not in json.dumps(data)
+    assert "a.png" not in json.dumps(data)
+    assert "std_error" not in data["contributors"][1]
+    broken = data | {"surprise": 1}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, schema())
+
+
+@pytest.mark.parametrize(
+    "domain", ["c2pa", "c2pa.x", "cawg.x", "org", "org..x", "org.__x", "ORG.x", "org.x/y", ""]
+)
+def test_domains_that_are_not_ours_are_refused(domain: str) -> None:
+    with pytest.raises(ValidationError, match="reversed domain"):
+        Settings(c2pa_domain=domain)
+
+
+def test_what_cannot_be_signed_with_is_said(
+    record: Record, png: bytes, signing: Settings, tmp_path: Path
+) -> None:
+    for changed, said in (
+        ({"c2pa_private_key": tmp_path / "none.pem"}, "cannot be read"),
+        ({"c2pa_private_key": signing.c2pa_certificate}, "not fit"),
+        ({"c2pa_certificate": None}, "no certificate"),
+    ):
+        with pytest.raises(SigningError, match=said):
+            sign(signing.model_copy(update=changed), record, png)
+
+
+def test_prov_is_linked_data_that_says_how_much(record: Record) -> None:
+    graph = rdflib.Graph().parse(data=json.dumps(prov(record)), format="json-ld")
+    found = graph.query(
+        """
+        PREFIX prov: <http://www.w3.org/ns/prov#> PREFIX hw: <urn:headwater:terms:>
+        PREFIX foaf: <http://xmlns.com/foaf/0.1/>
+        SELECT ?image ?share ?name WHERE {
+            ?picture prov:wasDerivedFrom ?model ; prov:qualifiedInfluence ?influence .
+            ?influence prov:entity ?image ; hw:share ?share ; prov:hadActivity ?activity .
+            ?activity prov:used ?model ; prov:endedAtTime ?end .
+            OPTIONAL { ?image prov:wasAttributedTo ?agent . ?agent foaf:name ?name }
+        } ORDER BY DESC(?share)
+        """
+    )
+    rows = [(str(image), float(share), name and str(name)) for image, share, name in found]
+    assert rows[0] == (f"urn:sha256:{'1' * 64}", 0.5, "Ada")
+    assert [share for _, share, _ in rows] == pytest.approx([0.5, 0.25, 0.5 / 3])
+    assert re.fullmatch(r"urn:headwater:sample:[0-9a-f]{32}", rows[2][0])
+
+
+def test_a_receipt_holds_the_question_and_the_scores(record: Record) -> None:
+    content = receipt(record)
+    assert content["question"] == {
+        "caption": "a cat", "method": "das", "candidates": "exhaustive"
+    }  # fmt: skip
+    assert content["contributors"][0] == {
+        "rank": 1, "key": "a.png", "score": 2.0, "effect": -1.5
+    }  # fmt: skip
+    assert json.loads(json.dumps(content)) == content
