@@ -63,6 +63,14 @@ class Settings(BaseSettings):
     c2pa_domain: str = "org.headwater"
     """Reversed; the assertion is ``<domain>.training-attribution``."""
 
+    log_format: Literal["json", "console"] = "json"
+    tracing_endpoint: str = ""
+    """Of an OpenTelemetry collector that takes OTLP over HTTP; empty: no traces are made."""
+    heartbeat_seconds: float = Field(default=5, gt=0)
+    """How often programs say that they are alive; readiness misses them after four times that."""
+    retention_days: float = Field(default=0, ge=0)
+    """Attributions that ended so long ago are deleted, as by their owner; 0: kept for ever."""
+
     concurrency: int = Field(default=1, ge=1)
     torch_threads: int = Field(default=1, ge=1)
     device: str = "cpu"

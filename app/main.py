@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 import app.access.routes
 import app.attributions.events
@@ -17,11 +18,13 @@ import app.indexes.routes
 import app.models.routes
 import app.provenance.routes
 import app.takedowns.routes
-from app import health, problems
+from app import health, metrics, problems, tracing
 from app.access.rate_limit import RateLimit
 from app.body_limit import FORM_OVERHEAD, BodyLimit
 from app.config import Settings
 from app.database.engine import Database
+from app.metrics import DatabaseCollector, HttpMetrics
+from app.requests import RequestRecorder
 from app.storage import ImageStore
 
 
@@ -41,10 +44,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     application.state.settings = settings
+    registry = CollectorRegistry()
+    application.state.metrics = registry
     application.state.rate_limit = RateLimit(settings)
     application.state.database = Database(settings.database_url)
     application.state.images = ImageStore(settings.home)
+    registry.register(DatabaseCollector(application.state.database))
     application.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes + FORM_OVERHEAD)
+    application.add_middleware(RequestRecorder, metrics=HttpMetrics(registry))
     problems.install(application)
     for router in (
         app.access.routes.router,
@@ -57,7 +64,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.indexes.routes.router,
         app.catalogue.routes.router,
         app.takedowns.routes.router,
+        metrics.router,
         health.router,
     ):
         application.include_router(router)
+    tracing.follow_requests(application, settings)
     return application

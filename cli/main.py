@@ -76,7 +76,28 @@ def serve(
     """Start the API, a worker and the relay on this machine."""
     from cli.serve import serve as run_server
 
-    run_server(read_settings(), host, port)
+    settings = read_settings()
+    if sys.stderr.isatty() and "log_format" not in settings.model_fields_set:
+        settings.log_format = "console"
+    run_server(settings, host, port)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Say what is wrong with this installation; the exit code is 1 where something is."""
+    from cli.doctor import examine
+
+    found = []
+    for finding in examine(read_settings()):
+        found.append(finding)
+        if not as_json:
+            typer.echo(f"{finding.state:8} {finding.what}: {finding.told}")
+    if as_json:
+        typer.echo(json.dumps([finding.to_dict() for finding in found], indent=2))
+    if any(finding.state == "failure" for finding in found):
+        raise typer.Exit(1)
 
 
 @app.command()

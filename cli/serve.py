@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 import httpx
 
+from app import logs
 from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import upgrade
@@ -87,6 +88,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     A job that is running at the end and does not finish within seconds is done again at the next
     start, when its lease has run out.
     """
+    logs.configure(settings.log_format, "supervisor")
     database = Database(settings.database_url)
     upgrade(database)
     database.close()
@@ -137,9 +139,8 @@ def running_server(settings: Settings) -> Iterator[str]:
 
 
 def _programs(settings: Settings, host: str, port: int) -> list[tuple[str, list[str]]]:
-    application = ["--factory", "app.main:create_app", "--host", host, "--port", str(port)]
     return [
-        ("http server", ["uvicorn", *application, "--no-access-log"]),
+        ("http server", ["app.server", host, str(port)]),
         ("gpu worker", _worker(settings.gpu_queue, settings.concurrency)),
         ("cpu worker", _worker(settings.cpu_queue, 1)),
         ("relay", ["workers.relay"]),
@@ -181,7 +182,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
 
 def main() -> None:
     """``python -m cli.serve HOST PORT``, with settings from the environment."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     serve(Settings(), sys.argv[1], int(sys.argv[2]))
 
 

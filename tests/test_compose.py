@@ -105,8 +105,6 @@ def modules_of(command: list[str]) -> list[str]:
             return ["cli.main"]
         case ["python", "-m", module, *_]:
             return [module]
-        case ["uvicorn", *arguments]:
-            return ["uvicorn", *(each.split(":")[0] for each in arguments if ":create_app" in each)]
         case ["celery", *arguments]:
             own = [each.removeprefix("--app=") for each in arguments if each.startswith("--app=")]
             return ["celery", *own]

@@ -35,6 +35,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_soft_shutdown_timeout=5.0,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
+        worker_hijack_root_logger=False,
     )
     return celery
 

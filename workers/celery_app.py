@@ -6,17 +6,35 @@ import ctypes
 import signal
 from typing import Any
 
-from celery.signals import worker_process_init
+from celery.signals import setup_logging, worker_process_init, worker_ready
 
+from app import heartbeats, logs, tracing
 from app.config import Settings
 from workers.broker import make_celery
 
 PR_SET_PDEATHSIG = 1
 
-celery_app = make_celery(Settings())
+settings = Settings()
+celery_app = make_celery(settings)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]  # celery is untyped
+def _configure_logs(**_: Any) -> None:
+    # Connected, it keeps Celery from setting up logs of its own.
+    logs.configure(settings.log_format, "worker")
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]  # celery is untyped
+def _begin_to_beat(sender: Any, **_: Any) -> None:
+    queues = {queue.name for queue in sender.task_consumer.queues}
+    if settings.gpu_queue in queues:
+        heartbeats.start(settings, "gpu worker")
+    if settings.cpu_queue in queues:
+        heartbeats.start(settings, "cpu worker")
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]  # celery is untyped
-def _die_with_worker(**_: Any) -> None:
+def _begin_process(**_: Any) -> None:
     # A pool process whose parent was killed would otherwise work on, unseen.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    tracing.start(settings, "worker")

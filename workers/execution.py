@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import Job
 from app.jobs.claims import Claim, LeaseLostError, fail, retry_or_fail, succeed
+from app.jobs.measures import add_stages
 from app.jobs.turns import claim_next
 from app.problems import problem_body
+from app.tracing import job_span
 from attribution.errors import InputError
 from workers.leases import Lease
 
-logger = logging.getLogger(__name__)
+logger = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,34 @@ def run_next(database: Database, settings: Settings, works: Mapping[str, Work]) 
         job = session.get(Job, held.job_id) if held else None
     if held is None or job is None:
         return
-    job_id, work = job.id, works[job.kind]
+    about = {"job": job.id, "kind": job.kind, "attempt": held.attempt, "request_id": job.request_id}
+    with structlog.contextvars.bound_contextvars(**about), job_span(job):
+        _do(database, settings, held, job, works[job.kind])
+
+
+def _do(database: Database, settings: Settings, held: Claim, job: Job, work: Work) -> None:
     try:
         with Lease(database, settings, held) as lease:
             outcome = work(job, lease)
         with database.write() as session:
             succeed(session, held, outcome.result)
             outcome.also(session)
-        logger.info("%s succeeded in attempt %d", job_id, held.attempt)
+        _measure(database, job, lease)
+        logger.info("the job succeeded")
     except LeaseLostError:
-        logger.info("%s was canceled or taken over in attempt %d", job_id, held.attempt)
+        logger.info("the job was canceled or taken over")
     except Exception as error:
-        logger.exception("%s failed in attempt %d", job_id, held.attempt)
+        logger.exception("the attempt failed")
         _write_failure(database, settings, held, error)
+
+
+def _measure(database: Database, job: Job, lease: Lease) -> None:
+    """Add up the times, in a transaction of their own: rows that all workers write are busy."""
+    try:
+        with database.write() as session:
+            add_stages(session, job.kind, lease.stages)
+    except SQLAlchemyError:
+        logger.warning("the times of the job's stages are lost")
 
 
 def _write_failure(database: Database, settings: Settings, held: Claim, error: Exception) -> None:
@@ -68,4 +86,4 @@ def _write_failure(database: Database, settings: Settings, held: Claim, error: E
                 problem = problem_body(500, "job-failed", "The job failed", detail)
                 retry_or_fail(session, settings, held, problem)
     except LeaseLostError:
-        logger.info("%s was canceled or taken over in attempt %d", held.job_id, held.attempt)
+        logger.info("the job was canceled or taken over")

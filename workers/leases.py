@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from types import TracebackType
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.database.engine import Database
 from app.jobs.claims import Claim, LeaseLostError, extend_lease, report_progress
+from app.tracing import mark_stage
 
 REPORT_SECONDS = 0.5
 
@@ -28,7 +30,9 @@ class Lease:
         self._lost = threading.Event()
         self._ended = threading.Event()
         self._stage = ""
-        self._reported = 0.0
+        self._reported = self._entered = time.monotonic()
+        self.stages: defaultdict[str, float] = defaultdict(float)
+        """Seconds in each stage that has ended."""
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Lease:
@@ -43,6 +47,7 @@ class Lease:
         traceback: TracebackType | None,
     ) -> None:
         """Stop the heartbeat."""
+        self._end_stage()
         self._ended.set()
         self._heart.join()
 
@@ -56,9 +61,19 @@ class Lease:
             raise LeaseLostError
         if stage == self._stage and time.monotonic() < self._reported + REPORT_SECONDS:
             return
-        self._stage, self._reported = stage, time.monotonic()
+        if stage != self._stage:
+            self._end_stage()
+            self._stage = stage
+            mark_stage(stage)
+        self._reported = time.monotonic()
         with self._database.write() as session:
             report_progress(session, self.claim, stage, fraction)
+
+    def _end_stage(self) -> None:
+        now = time.monotonic()
+        if self._stage:
+            self.stages[self._stage] += now - self._entered
+        self._entered = now
 
     def _beat(self) -> None:
         while not self._ended.wait(self._settings.lease_seconds / 4):
@@ -69,4 +84,4 @@ class Lease:
                 self._lost.set()
                 return
             except SQLAlchemyError:
-                logger.warning("heartbeat of %s failed", self.claim.job_id, exc_info=True)
+                logger.warning("the lease was not extended", exc_info=True)

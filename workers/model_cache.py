@@ -13,6 +13,7 @@ import torch
 
 from app.database.tables import Dataset, IndexVersion, Model
 from app.datasets.service import samples_digest
+from app.jobs.measures import INDEX_OPENED, MODEL_LOADED, count
 from app.takedowns.service import taken_keys
 from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser
@@ -32,9 +33,15 @@ torch.set_num_threads(settings().torch_threads)
 faiss.omp_set_num_threads(settings().torch_threads)
 
 
+def _count(event: str) -> None:
+    with database().write() as session:
+        count(session, event)
+
+
 @lru_cache(MODELS)
 def load_denoiser(directory: str, digest: str) -> Denoiser:
     """The model, if its weights are still the registered ones."""
+    _count(MODEL_LOADED)
     denoiser = Denoiser.load(directory, settings().device)
     if denoiser.digest != digest:
         raise InputError(f"the weights in {directory} have changed since registration")
@@ -63,6 +70,7 @@ def _open_attributor(
 ) -> Attributor:
     with database().read() as session:
         model = session.get_one(Model, model_id)
+    _count(INDEX_OPENED)
     index = Index(settings().home / directory)
     if index.manifest.digest != manifest_digest:
         raise InputError(f"the files of {index_id} have changed since it was built")

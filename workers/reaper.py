@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from app import heartbeats
+from app.attributions.retention import forget_old_attributions
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import now
@@ -22,6 +24,11 @@ def reap(database: Database, settings: Settings) -> None:
         overdue = expire_overdue(session)
     with database.write() as session:
         waiting = announce_again(session, settings)
+    with database.write() as session:
+        heartbeats.forget_old(session, settings)
+    forgotten = forget_old_attributions(database, settings)
+    if forgotten:
+        logger.info("deleted %d attributions after their time", forgotten)
     before = now() - timedelta(seconds=settings.sweep_seconds)
     swept = sweep(database, ImageStore(settings.home), before)
     if swept:

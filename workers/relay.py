@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import heartbeats, logs
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import OutboxMessage
@@ -47,7 +48,7 @@ def _send(celery: Celery, messages: Sequence[OutboxMessage]) -> int:
         try:
             celery.send_task(TASKS[queue_of(message.kind)], retry=False)
         except (OperationalError, OSError) as error:
-            logger.warning("the broker cannot be reached: %s", error)
+            logger.warning("the broker cannot be reached", exc_info=error)
             return sent
     return len(messages)
 
@@ -55,9 +56,13 @@ def _send(celery: Celery, messages: Sequence[OutboxMessage]) -> int:
 def run(database: Database, settings: Settings, celery: Celery, stop: threading.Event) -> None:
     """Relay and reap until told to stop; outlives a database or broker that is away."""
     reap_seconds = min(settings.lease_seconds, settings.resend_seconds) / 4
-    reaped = float("-inf")
+    reaped = beaten = float("-inf")
     while not stop.is_set():
         try:
+            if time.monotonic() > beaten + settings.heartbeat_seconds:
+                # From the loop itself: a relay that hangs is not alive.
+                heartbeats.beat(database, "relay")
+                beaten = time.monotonic()
             if time.monotonic() > reaped + reap_seconds:
                 reap(database, settings)
                 reaped = time.monotonic()
@@ -70,11 +75,11 @@ def run(database: Database, settings: Settings, celery: Celery, stop: threading.
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     settings = Settings()
+    logs.configure(settings.log_format, "relay")
     run(Database(settings.database_url), settings, make_celery(settings), stop)
 
 

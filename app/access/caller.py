@@ -65,6 +65,7 @@ def opens(area: Area) -> Callable[[Request, Caller], None]:
     """A dependency that refuses callers whose key does not open the area, or who ask too often."""
 
     def check(request: Request, caller: CallerDep) -> None:
+        request.state.tenant = caller.tenant
         cast(RateLimit, request.app.state.rate_limit).count(caller.tenant)
         scope = needed(area, request.method)
         if scope not in caller.scopes:

@@ -7,11 +7,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from app.attributions import repository
 from app.attributions.idempotency import Once, known_job, submit_once
+from app.attributions.retention import forget
 from app.attributions.schemas import (
     AttributionOut,
     AttributionUrls,
@@ -23,7 +23,7 @@ from app.attributions.schemas import (
 from app.config import Settings
 from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name, index_by_id
-from app.database.tables import IndexVersion, Job, JobEvent, Model, now
+from app.database.tables import IndexVersion, Job, Model, now
 from app.indexes.methods import served_methods
 from app.indexes.schemas import Progress
 from app.jobs.admission import admit
@@ -160,12 +160,7 @@ def delete_attribution(database: TenantDatabase, settings: Settings, attribution
     with database.write() as session:
         repository.find(session, attribution_id)
         cancel(session, attribution_id)
-        session.execute(
-            update(Job)
-            .where(Job.id == attribution_id)
-            .values(request={}, result=None, problem=None, image_digest=None, deleted_at=now())
-        )
-        session.execute(delete(JobEvent).where(JobEvent.job_id == attribution_id))
+        forget(session, [attribution_id])
     Exports(settings.home).forget(attribution_id)
 
 

@@ -24,12 +24,17 @@ class Database:
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
             Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
-            self.engine = create_engine(parsed, connect_args={"timeout": BUSY_SECONDS})
+            self.engine = create_engine(
+                parsed, connect_args={"timeout": BUSY_SECONDS}, hide_parameters=True
+            )
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = create_engine(
-                parsed, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+                parsed,
+                pool_pre_ping=True,
+                connect_args={"connect_timeout": 5},
+                hide_parameters=True,  # an error's text must not hold what somebody sent
             )
         self._reading = self.engine.execution_options(sqlite_begin="DEFERRED")
 

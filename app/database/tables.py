@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -288,6 +289,9 @@ class Job(Owned, Base):
     resend_at: Mapped[datetime | None]
     stage: Mapped[str | None]
     fraction: Mapped[float] = mapped_column(default=0.0)
+    request_id: Mapped[str | None]
+    traceparent: Mapped[str | None]
+    """What asked for it, for logs and traces."""
     idempotency_key: Mapped[str | None]
     request_digest: Mapped[str | None]
     request: Mapped[dict[str, Any]]
@@ -316,6 +320,27 @@ class JobEvent(Base):
     stage: Mapped[str | None]
     fraction: Mapped[float]
     at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Heartbeat(Base):
+    """When a program of the installation was last heard of; ``whose`` is host and process."""
+
+    __tablename__ = "heartbeats"
+
+    program: Mapped[str] = mapped_column(primary_key=True)
+    whose: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class Measure(Base):
+    """A sum that workers add to: how often, and how much in all."""
+
+    __tablename__ = "measures"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    label: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[float]
 
 
 class OutboxMessage(Base):

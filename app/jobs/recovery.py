@@ -9,6 +9,7 @@ from app.config import Settings
 from app.database.tables import Job, OutboxMessage, now
 from app.jobs.claims import requeue_or_fail
 from app.jobs.events import record
+from app.jobs.measures import LEASES_EXPIRED, count
 from app.jobs.submission import announce
 from app.problems import problem_body
 
@@ -24,6 +25,7 @@ def recover_expired(session: Session, settings: Settings, limit: int = 100) -> i
     jobs = session.scalars(query).all()
     for job in jobs:
         requeue_or_fail(session, settings, job, _worker_died(job))
+    count(session, LEASES_EXPIRED, len(jobs))
     return len(jobs)
 
 

@@ -12,6 +12,8 @@ from app.database.tables import DEFAULT_TENANT, Job, OutboxMessage, now
 from app.identifiers import new_id
 from app.jobs.events import record
 from app.jobs.kinds import ID_PREFIXES, INTERACTIVE
+from app.requests import current_request_id
+from app.tracing import current_traceparent
 
 
 def submit(
@@ -36,6 +38,8 @@ def submit(
         index_id=index_id,
         image_digest=image_digest,
         priority=priority,
+        request_id=current_request_id(),
+        traceparent=current_traceparent(),
         expires_at=expires_at,
         tenant_id=tenant_id,
         max_attempts=settings.max_attempts,

@@ -15,6 +15,7 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import alembic_config, downgrade, is_current, upgrade
 from app.database.tables import Dataset, IndexVersion, Job, Model, OutboxMessage, Sample
+from app.heartbeats import PROGRAMS, beat
 from app.main import create_app
 
 OWNED = (Dataset, Model, IndexVersion, Job)
@@ -34,6 +35,10 @@ def test_upgrade_check_downgrade(service: Settings, database: Database) -> None:
         upgrade(database)
     assert is_current(database)
     with TestClient(create_app(service)) as http:
+        away = http.get("/readyz")
+        assert (away.status_code, away.json()["detail"]) == (503, ", ".join(PROGRAMS))
+        for program in PROGRAMS:
+            beat(database, program)
         assert http.get("/readyz").status_code == 200
         assert "/v1/attributions" in http.get("/openapi.json").json()["paths"]
 

@@ -95,7 +95,7 @@ def test_a_message_in_a_file_appears_whole(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     celery, count = make_celery(settings), 300
     sending = threading.Thread(
-        target=lambda: [celery.send_task(TASKS[ATTRIBUTION], args=["job"]) for _ in range(count)]
+        target=lambda: [celery.send_task(TASKS["gpu"]) for _ in range(count)]
     )
     sending.start()
     received = 0

@@ -48,7 +48,7 @@ def supervisor(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     settings = Settings(home=home)
     command = [sys.executable, "-m", "cli.serve", "127.0.0.1", "0"]
     with subprocess.Popen(command, env=os.environ | settings.to_environment()) as process:
-        programs = ("uvicorn", "celery", "workers.relay")
+        programs = ("app.server", "celery", "workers.relay")
         wait_until(
             lambda: all(name in " ".join(family(home).values()) for name in programs), "the start"
         )

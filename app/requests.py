@@ -1,0 +1,65 @@
+"""Each request has an id, a line in the log, and a place in the metrics."""
+
+from __future__ import annotations
+
+import re
+import time
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.metrics import HttpMetrics
+
+HEADER = "X-Request-ID"
+WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NOT_LOGGED = frozenset({"/livez", "/readyz", "/metrics"})
+
+logger = structlog.stdlib.get_logger(__name__)
+
+
+class RequestRecorder:
+    """Names a request, and tells method, route, status and time of it: never what was sent."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get(HEADER, "")
+        request_id = sent if WELL_FORMED.fullmatch(sent) else uuid4().hex
+        status, started = 500, time.perf_counter()
+
+        async def named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, named)
+            finally:
+                seconds = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", "unknown")
+                self.metrics.observe(scope["method"], route, status, seconds)
+                if route not in NOT_LOGGED:
+                    logger.info(
+                        "request",
+                        method=scope["method"],
+                        route=route,
+                        status=status,
+                        milliseconds=round(1000 * seconds, 1),
+                        tenant=scope.get("state", {}).get("tenant"),
+                    )
+
+
+def current_request_id() -> str | None:
+    """The id of the request that is being served, if one is."""
+    found = structlog.contextvars.get_contextvars().get("request_id")
+    return str(found) if found else None

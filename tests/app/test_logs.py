@@ -1,0 +1,39 @@
+"""Logs are JSON, name request and program, and hold no text of an exception."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+PROGRAM = """
+import logging, structlog
+from app import logs
+logs.configure("json", "test")
+logging.getLogger("celery").warning("plain %s", "words")
+structlog.contextvars.bind_contextvars(request_id="r-1", job="job_1")
+def fail():
+    raise ValueError("the prompt was SECRET")
+try:
+    try:
+        fail()
+    except ValueError as error:
+        raise RuntimeError("SECRET too") from error
+except RuntimeError:
+    logging.getLogger("app.x").exception("it failed")
+    structlog.stdlib.get_logger("app.y").exception("so did this", number=1)
+logging.getLogger("httpx").info("GET https://SECRET")
+"""
+
+
+def test_what_a_process_says() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
+    )
+    assert "SECRET" not in said.stderr + said.stdout
+    plain, failed, structured = (json.loads(line) for line in said.stderr.splitlines())
+    assert (plain["event"], plain["level"], plain["logger"]) == ("plain words", "warning", "celery")
+    assert {"request_id": "r-1", "job": "job_1", "program": "test"}.items() <= failed.items()
+    assert [cause["type"] for cause in failed["error"]] == ["RuntimeError", "ValueError"]
+    assert failed["error"][1]["at"][-1].startswith("<string>:")
+    assert (structured["number"], structured["error"]) == (1, failed["error"])
