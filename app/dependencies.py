@@ -11,20 +11,24 @@ from app.config import Settings
 from app.database.engine import Database, TenantDatabase
 from app.storage import ImageStore
 
+# Asynchronous though they wait for nothing: FastAPI gives each other one to a thread and back.
 
-def _settings(request: Request) -> Settings:
+
+async def _settings(request: Request) -> Settings:
     return cast(Settings, request.app.state.settings)
 
 
-def _whole_database(request: Request) -> Database:
+async def _whole_database(request: Request) -> Database:
     return cast(Database, request.app.state.database)
 
 
-def _database(request: Request, caller: CallerDep) -> TenantDatabase:
-    return _whole_database(request).of_tenant(caller.tenant)
+async def _database(
+    whole: Annotated[Database, Depends(_whole_database)], caller: CallerDep
+) -> TenantDatabase:
+    return whole.of_tenant(caller.tenant)
 
 
-def _images(request: Request) -> ImageStore:
+async def _images(request: Request) -> ImageStore:
     return cast(ImageStore, request.app.state.images)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.access import keys
@@ -14,7 +15,7 @@ from app.access.rate_limit import RateLimit
 from app.access.scopes import SCOPES, Area, needed
 from app.config import Settings
 from app.database.engine import Database
-from app.database.tables import DEFAULT_TENANT
+from app.database.tables import DEFAULT_TENANT, ApiKey
 from app.problems import ProblemError
 
 # Not its own refusal: that would be no problem document.
@@ -29,7 +30,7 @@ class Caller:
     scopes: frozenset[str]
 
 
-def identify(
+async def identify(
     request: Request,
     sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Caller:
@@ -45,8 +46,8 @@ def identify(
             "send it as `Authorization: Bearer hw_…`",
             headers={"WWW-Authenticate": "Bearer"},
         )
-    with cast(Database, request.app.state.database).read() as session:
-        key = keys.valid(session, sent.credentials)
+    database = cast(Database, request.app.state.database)
+    key = await run_in_threadpool(_valid_key, database, sent.credentials)
     if key is None:
         raise ProblemError(
             401,
@@ -58,15 +59,20 @@ def identify(
     return Caller(key.tenant_id, frozenset(key.scopes))
 
 
+def _valid_key(database: Database, secret: str) -> ApiKey | None:
+    with database.read() as session:
+        return keys.valid(session, secret)
+
+
 CallerDep = Annotated[Caller, Depends(identify)]
 
 
-def opens(area: Area) -> Callable[[Request, Caller], None]:
+def opens(area: Area) -> Callable[[Request, Caller], Awaitable[None]]:
     """A dependency that refuses callers whose key does not open the area, or who ask too often."""
 
-    def check(request: Request, caller: CallerDep) -> None:
+    async def check(request: Request, caller: CallerDep) -> None:
         request.state.tenant = caller.tenant
-        cast(RateLimit, request.app.state.rate_limit).count(caller.tenant)
+        await cast(RateLimit, request.app.state.rate_limit).count(caller.tenant)
         scope = needed(area, request.method)
         if scope not in caller.scopes:
             raise ProblemError(

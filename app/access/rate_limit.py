@@ -6,7 +6,8 @@ import logging
 import math
 import time
 
-from limits import parse
+from fastapi.concurrency import run_in_threadpool
+from limits import RateLimitItem, parse
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage, Storage
 from limits.strategies import MovingWindowRateLimiter
@@ -28,16 +29,18 @@ class RateLimit:
         self.installation = settings.gpu_queue  # others may use the same Redis
         self.store_is_away = False
 
-    def count(self, tenant: str) -> None:
+    async def count(self, tenant: str) -> None:
         """Count one request; a 429 problem where it is one too many.
 
         With the store out of reach nothing is refused: jobs are accepted without a broker too.
         """
-        if self.allowed is None:
-            return
+        if self.allowed is not None:
+            await run_in_threadpool(self._count, self.allowed, tenant)
+
+    def _count(self, allowed: RateLimitItem, tenant: str) -> None:
         try:
-            admitted = self.window.hit(self.allowed, self.installation, tenant)
-            stats = self.window.get_window_stats(self.allowed, self.installation, tenant)
+            admitted = self.window.hit(allowed, self.installation, tenant)
+            stats = self.window.get_window_stats(allowed, self.installation, tenant)
         except StorageError:
             if not self.store_is_away:
                 logger.warning("requests cannot be counted: the store is out of reach")
@@ -49,7 +52,7 @@ class RateLimit:
                 429,
                 "rate-limited",
                 "Too many requests",
-                f"at most {self.allowed}",
+                f"at most {allowed}",
                 headers={"Retry-After": str(max(1, math.ceil(stats.reset_time - time.time())))},
             )
 
