@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import limits
 from pydantic import Field, field_validator, model_validator
@@ -18,7 +18,8 @@ DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
 class Settings(BaseSettings):
     """One installation.  Times are in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="HEADWATER_")
+    # An error shows no value: some are secret.
+    model_config = SettingsConfigDict(env_prefix="HEADWATER_", hide_input_in_errors=True)
 
     home: Path = Path("var")
     database_url: str = ""
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=20_000_000, ge=1)
     outbound_seconds: float = Field(default=20, gt=0)
     outbound_private: bool = False
-    """Fetch pictures by http and from this network too."""
+    """Speak http too, and with addresses of this network."""
     max_image_pixels: int = Field(default=4096 * 4096, ge=1)
 
     c2pa_certificate: Path | None = None
@@ -70,6 +71,17 @@ class Settings(BaseSettings):
     """How often programs say that they are alive; readiness misses them after four times that."""
     retention_days: float = Field(default=0, ge=0)
     """Attributions that ended so long ago are deleted, as by their owner; 0: kept for ever."""
+    webhook_seconds: float = Field(default=10, gt=0)
+    """How long a receiver may take to answer."""
+    webhook_pauses: list[Annotated[float, Field(ge=0)]] = Field(
+        default=[5, 30, 180, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600], min_length=1
+    )
+    """Before the second attempt of a delivery, the third, …: about a day in all."""
+    webhooks_per_tenant: int = Field(default=50, ge=1)
+    public_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Where clients reach this installation, for the URLs in messages; empty: they are paths."""
+    secret_keys: list[str] = Field(default_factory=list, repr=False)
+    """Fernet keys.  The first encrypts webhook secrets in the database, all of them decrypt."""
 
     concurrency: int = Field(default=1, ge=1)
     torch_threads: int = Field(default=1, ge=1)
@@ -100,6 +112,16 @@ class Settings(BaseSettings):
         if not DOMAIN.fullmatch(domain) or f"{domain}.".startswith(("c2pa.", "cawg.")):
             raise ValueError("must be a reversed domain of yours, such as org.example")
         return domain
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _are_keys(cls, keys: list[str]) -> list[str]:
+        if keys:
+            from cryptography.fernet import Fernet
+
+            for key in keys:
+                Fernet(key)  # raises ValueError
+        return keys
 
     @model_validator(mode="after")
     def _resolve_paths(self) -> Settings:

@@ -18,6 +18,7 @@ import app.indexes.routes
 import app.models.routes
 import app.provenance.routes
 import app.takedowns.routes
+import app.webhooks.routes
 from app import health, metrics, problems, tracing
 from app.access.rate_limit import RateLimit
 from app.body_limit import FORM_OVERHEAD, BodyLimit
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.catalogue.routes.router,
         app.takedowns.routes.router,
         metrics.router,
+        app.webhooks.routes.router,
         health.router,
     ):
         application.include_router(router)

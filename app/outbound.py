@@ -71,6 +71,11 @@ class Outbound:
             raise OutboundError("it is no URL")
         if parts.username is not None or parts.password is not None:
             raise OutboundError("a URL with a user or password is not asked")
+        try:
+            addresses = [ip_address(host)]
+        except ValueError:  # a name: whose it is, is asked when it is connected to
+            return
+        self._refuse_private(addresses)
 
     def send(
         self,
@@ -80,6 +85,7 @@ class Outbound:
         *,
         headers: Iterable[tuple[str, str]] = (),
         content: bytes = b"",
+        read_body: bool = True,
     ) -> Answer:
         """One request on a connection of its own; any status is an answer."""
         self.check(url)
@@ -94,7 +100,7 @@ class Outbound:
                 pool.stream(method, url, headers=sent, content=content) as response,
             ):
                 body = bytearray()
-                for chunk in response.iter_stream():
+                for chunk in response.iter_stream() if read_body else ():
                     body += chunk
                     if len(body) > limits.bytes:
                         raise OutboundError(f"the answer is longer than {limits.bytes} bytes")
@@ -123,9 +129,12 @@ class Outbound:
             raise OutboundError("its name is not known") from None
         if not found:
             raise OutboundError("its name is not known")
-        if not self.private and not all(is_public(ip_address(address)) for address in found):
-            raise OutboundError("its address is not a public one")
+        self._refuse_private(ip_address(address) for address in found)
         return found
+
+    def _refuse_private(self, addresses: Iterable[Address]) -> None:
+        if not self.private and not all(map(is_public, addresses)):
+            raise OutboundError("its address is not a public one")
 
 
 def is_public(address: Address) -> bool:

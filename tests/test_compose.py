@@ -68,7 +68,8 @@ def test_the_variables_make_settings(
 ) -> None:
     for service in own_services.values():
         for name, value in service["environment"].items():
-            monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value))
+            chosen = re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value)
+            monkeypatch.setenv(name, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", chosen))
         settings = Settings()
         assert (
             settings.database_url == "postgresql+psycopg://headwater:secret@postgres:5432/headwater"

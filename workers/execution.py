@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from app.tracing import job_span
 from attribution.errors import InputError
 from workers.leases import Lease
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Outcome:
 
 
 Work = Callable[[Job, Lease], Outcome]
+
+
+class TryAgainError(Exception):
+    """The work could not be done now, by nobody's fault here; another attempt may do it."""
 
 
 def run_next(database: Database, settings: Settings, works: Mapping[str, Work]) -> None:
@@ -61,6 +66,9 @@ def _do(database: Database, settings: Settings, held: Claim, job: Job, work: Wor
         logger.info("the job succeeded")
     except LeaseLostError:
         logger.info("the job was canceled or taken over")
+    except TryAgainError as error:
+        logger.info("the attempt was put off: %s", error)
+        _write_failure(database, settings, held, error)
     except Exception as error:
         logger.exception("the attempt failed")
         _write_failure(database, settings, held, error)
@@ -81,6 +89,9 @@ def _write_failure(database: Database, settings: Settings, held: Claim, error: E
             if isinstance(error, InputError):
                 title = "The model, dataset or question cannot be used"
                 fail(session, held, problem_body(422, "unusable-input", title, str(error)))
+            elif isinstance(error, TryAgainError):
+                problem = problem_body(502, "put-off", "It could not be done", str(error))
+                retry_or_fail(session, settings, held, problem)
             else:
                 detail = f"Attempt {held.attempt} failed too. The worker's log says more."
                 problem = problem_body(500, "job-failed", "The job failed", detail)

@@ -18,6 +18,7 @@ from app.database.engine import Database
 from app.database.tables import OutboxMessage
 from app.jobs.kinds import TASKS, queue_of
 from app.jobs.outbox import postpone, remove_sent, reserve_due
+from app.webhooks.deliveries import submit_deliveries
 from workers.broker import make_celery
 from workers.reaper import reap
 
@@ -66,6 +67,8 @@ def run(database: Database, settings: Settings, celery: Celery, stop: threading.
             if time.monotonic() > reaped + reap_seconds:
                 reap(database, settings)
                 reaped = time.monotonic()
+            with database.write() as session:
+                submit_deliveries(session, settings)
             if relay(database, celery) == 0:
                 stop.wait(POLL_SECONDS)
         except SQLAlchemyError:

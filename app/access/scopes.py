@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Area = Literal["attributions", "catalogue", "keys"]
+Area = Literal["attributions", "catalogue", "keys", "webhooks"]
 Scope = Literal[
     "attributions:read",
     "attributions:write",
@@ -12,6 +12,8 @@ Scope = Literal[
     "catalogue:write",
     "keys:read",
     "keys:write",
+    "webhooks:read",
+    "webhooks:write",
 ]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 

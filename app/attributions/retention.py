@@ -13,6 +13,7 @@ from app.database.engine import Database
 from app.database.tables import Job, JobEvent, now
 from app.jobs.kinds import ATTRIBUTION
 from app.storage import Exports
+from app.webhooks.deliveries import forget_deliveries
 
 
 def forget(session: Session, attribution_ids: Collection[str]) -> None:
@@ -20,8 +21,16 @@ def forget(session: Session, attribution_ids: Collection[str]) -> None:
     session.execute(
         update(Job)
         .where(Job.id.in_(attribution_ids))
-        .values(request={}, result=None, problem=None, image_digest=None, deleted_at=now())
+        .values(
+            request={},
+            result=None,
+            problem=None,
+            image_digest=None,
+            webhook_url=None,
+            deleted_at=now(),
+        )
     )
+    forget_deliveries(session, attribution_ids)
     session.execute(delete(JobEvent).where(JobEvent.job_id.in_(attribution_ids)))
 
 

@@ -38,6 +38,9 @@ class Question(BaseModel):
     expires_in: int | None = Field(
         None, ge=1, le=30 * 86_400, description="Seconds after which the answer is not wanted"
     )
+    webhook_url: str | None = Field(
+        None, min_length=1, max_length=2000, description="Told of the end, however it comes"
+    )
 
 
 class ImageQuestion(Question):

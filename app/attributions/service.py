@@ -34,9 +34,10 @@ from app.models.weights import UNCONDITIONAL
 from app.problems import ProblemError
 from app.storage import Exports, ImageStore, record_image
 from app.uploads import Upload, check_upload, fetch_image
+from app.webhooks.tenant_secret import accept_url
 from attribution.methods import method_named
 
-ROUTING = {"model", "index"}
+ROUTING = {"model", "index", "webhook_url"}
 PARTS = ("events", "image", "cancel", "c2pa", "prov", "receipt")
 
 
@@ -78,6 +79,7 @@ def _ask_about(
         if once is not None and (known := known_job(session, once)):
             return known
         _index_for(session, question)
+        accept_url(session, settings, question.webhook_url)
     if question.method and "trajectory" in method_named(question.method).needs:
         raise ProblemError(
             422,
@@ -112,6 +114,7 @@ def ask_about_prompt(
             raise ProblemError(
                 422, "prompt-unsupported", "The model cannot follow a prompt", f"it is a {pipeline}"
             )
+        accept_url(session, settings, question.webhook_url)
         request = question.model_dump(exclude=ROUTING) | {"method": method}
         return _submit(database, session, settings, question, request, index)
 
@@ -138,6 +141,7 @@ def _submit(
         image_digest=image_digest,
         priority=BATCH if question.priority == "batch" else INTERACTIVE,
         expires_at=now() + timedelta(seconds=seconds) if seconds else None,
+        webhook_url=question.webhook_url,
     )
 
 

@@ -23,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 JOB_STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
 DEFAULT_TENANT = "default"
 INDEX_STATES = ("building", "ready", "failed")
+DELIVERY_STATUSES = ("pending", "succeeded", "failed")
 
 
 def now() -> datetime:
@@ -300,6 +301,8 @@ class Job(Owned, Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    webhook_url: Mapped[str | None]
+    """Who is told of its end beside the tenant's webhooks; not part of what was asked."""
     deleted_at: Mapped[datetime | None]
     """A deleted job has lost its request, picture and result; what is left says that it was."""
 
@@ -353,3 +356,78 @@ class OutboxMessage(Base):
     kind: Mapped[str]
     failures: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+
+class Signed:
+    """A row with a secret that signs messages; ``app/webhooks/secrets.py`` seals and opens it."""
+
+    secret: Mapped[str]
+    previous_secret: Mapped[str | None]
+    previous_until: Mapped[datetime | None]
+    """Until then the secret before this one signs too."""
+
+
+class WebhookSecret(Owned, Signed, Base):
+    """What signs a tenant's messages to the ``webhook_url`` of single attributions."""
+
+    __tablename__ = "webhook_secrets"
+    __table_args__ = (UniqueConstraint("tenant_id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class WebhookEndpoint(Owned, Signed, Base):
+    """A server of a tenant's that is told of events."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index("ix_webhooks_tenant_id_id", "tenant_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    events: Mapped[list[str]]
+    description: Mapped[str]
+    given_up: Mapped[int] = mapped_column(default=0)
+    """Deliveries in a row that were given up."""
+    disabled_at: Mapped[datetime | None]
+    disabled_because: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class WebhookDelivery(Owned, Base):
+    """A message to an endpoint, or to an attribution's ``url``.
+
+    Written in the transaction that makes it true; the relay gives it a job.  Only that job may
+    send it: another one's is fenced.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        CheckConstraint(f"status IN {DELIVERY_STATUSES}", name="status"),
+        CheckConstraint("(endpoint_id IS NULL) <> (url IS NULL)", name="endpoint_or_url"),
+        Index("ix_webhook_deliveries_tenant_id_id", "tenant_id", "id"),
+        Index("ix_webhook_deliveries_endpoint_id_id", "endpoint_id", "id"),
+        Index(
+            "ix_webhook_deliveries_without_job",
+            "id",
+            sqlite_where=text("status = 'pending' AND job_id IS NULL"),
+            postgresql_where=text("status = 'pending' AND job_id IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    endpoint_id: Mapped[str | None] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    url: Mapped[str | None]
+    event: Mapped[str]
+    subject_id: Mapped[str] = mapped_column(index=True)
+    """The attribution or index that it tells of."""
+    job_id: Mapped[str | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="SET NULL"), unique=True
+    )
+    status: Mapped[str] = mapped_column(default="pending")
+    attempts: Mapped[int] = mapped_column(default=0)
+    response_status: Mapped[int | None]
+    error: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    attempted_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]

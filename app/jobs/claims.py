@@ -12,7 +12,11 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.database.tables import IndexVersion, Job, now
 from app.jobs.events import record
+from app.jobs.kinds import WEBHOOK_DELIVERY
+from app.jobs.pauses import pause_after
 from app.jobs.submission import announce
+from app.webhooks import attempts
+from app.webhooks.notices import tell_of_index
 
 
 class LeaseLostError(Exception):
@@ -104,12 +108,12 @@ def requeue_or_fail(
     else:
         job.status = "queued"
         job.lease_until = None
-        announce(session, settings, job, due_at=now() + timedelta(seconds=2 ** (job.attempt - 1)))
+        announce(session, settings, job, due_at=now() + pause_after(settings, job))
         record(session, job.id)
 
 
 def end_with_problem(session: Session, job: Job, problem: dict[str, Any]) -> None:
-    """Fail a job, and with it the index build that it belonged to."""
+    """Fail a job, and with it the index build or delivery that it belonged to."""
     job.status = "failed"
     job.problem = problem
     job.finished_at = now()
@@ -117,15 +121,20 @@ def end_with_problem(session: Session, job: Job, problem: dict[str, Any]) -> Non
     record(session, job.id)
     if job.index_id and job.kind.startswith("index."):
         fail_build(session, job.index_id, problem)
+    elif job.kind == WEBHOOK_DELIVERY:
+        attempts.end(session, job.id, "failed")
 
 
 def fail_build(session: Session, index_id: str, problem: dict[str, Any]) -> None:
     """End an index build that cannot be finished, with all its jobs that have not ended."""
-    session.execute(
+    failed = (
         update(IndexVersion)
         .where(IndexVersion.id == index_id, IndexVersion.state == "building")
         .values(state="failed", problem=problem)
+        .returning(IndexVersion.id)
     )
+    if session.scalars(failed).one_or_none():
+        tell_of_index(session, index_id, "failed")
     # A shard that is just ending holds its own row and waits for the index's: waiting for it would
     # be a deadlock.  It is left to end; a build that has failed stays so.
     siblings = (

@@ -9,10 +9,13 @@ from sqlalchemy.orm import Session
 
 from app.database.tables import Job, JobEvent, now
 from app.jobs.kinds import ATTRIBUTION
+from app.webhooks.notices import tell_of_attribution
 
 
 def record(session: Session, job_id: str) -> None:
     """Keep the job's present state as an event, in the transaction that changed it.
+
+    An attribution's end is also told to who wants to know.
 
     Only what has an event stream has events: a build's thousand shards report together.
     """
@@ -21,7 +24,10 @@ def record(session: Session, job_id: str) -> None:
     )
     session.flush()
     columns = ["job_id", "status", "attempt", "stage", "fraction", "at"]
-    session.execute(insert(JobEvent).from_select(columns, state))
+    recorded = insert(JobEvent).from_select(columns, state).returning(JobEvent.status)
+    status = session.execute(recorded).scalar_one_or_none()
+    if status is not None:
+        tell_of_attribution(session, job_id, status)
 
 
 def after(session: Session, job_id: str, last_seen: int) -> Sequence[JobEvent]:

@@ -10,6 +10,7 @@ from app.database.tables import IndexVersion, Job, Model, now
 from app.indexes.methods import served_methods
 from app.jobs.kinds import BUILD, INDEX_FINALISE, INDEX_SHARD
 from app.jobs.submission import submit
+from app.webhooks.notices import tell_of_index
 
 
 def finalise_after_last_shard(session: Session, settings: Settings, index_id: str) -> None:
@@ -47,6 +48,7 @@ def mark_ready(session: Session, index_id: str, manifest_digest: str) -> None:
     index.manifest_digest = manifest_digest
     index.ready_at = now()
     session.flush()
+    tell_of_index(session, index_id, "ready")
     active = session.scalars(
         select(IndexVersion).where(IndexVersion.model_id == index.model_id, IndexVersion.active)
     ).one_or_none()

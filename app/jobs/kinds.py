@@ -9,13 +9,14 @@ INDEX_SHARD: Final = "index.shard"
 INDEX_FINALISE: Final = "index.finalise"
 TAKEDOWN: Final = "takedown"
 C2PA_SIGN: Final = "c2pa.sign"
+WEBHOOK_DELIVERY: Final = "webhook.delivery"
 
 Queue = Literal["gpu", "cpu"]
 
 KINDS: Final[dict[Queue, tuple[str, ...]]] = {
     "gpu": (ATTRIBUTION, INDEX_SHARD, INDEX_FINALISE),
     # Work that needs no model: here it waits behind no gradients.
-    "cpu": (TAKEDOWN, C2PA_SIGN),
+    "cpu": (TAKEDOWN, C2PA_SIGN, WEBHOOK_DELIVERY),
 }
 TASKS: Final[dict[Queue, str]] = {"gpu": "headwater.gpu", "cpu": "headwater.cpu"}
 """The Celery task that takes a queue's next job."""

@@ -26,6 +26,7 @@ def submit(
     image_digest: str | None = None,
     priority: int = INTERACTIVE,
     expires_at: datetime | None = None,
+    webhook_url: str | None = None,
     tenant_id: str = DEFAULT_TENANT,
 ) -> Job:
     """Insert a queued job with its outbox row; the relay sends it after the commit.
@@ -41,6 +42,7 @@ def submit(
         request_id=current_request_id(),
         traceparent=current_traceparent(),
         expires_at=expires_at,
+        webhook_url=webhook_url,
         tenant_id=tenant_id,
         max_attempts=settings.max_attempts,
         request=request,

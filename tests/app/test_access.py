@@ -79,6 +79,9 @@ def adas(
     asked = api.post("/v1/attributions", json={"prompt": "a cat"}, headers=ada)
     assert asked.status_code == 202, asked.text
     key = api.get("/v1/api-keys", headers=ada).json()["items"][0]
+    webhook = api.post("/v1/webhooks", json={"url": "https://example.org/"}, headers=ada).json()
+    told = api.post(f"/v1/webhooks/{webhook['id']}/test", headers=ada)
+    assert told.status_code == 202, told.text
     with database.write() as session:
         session.add(StoredImage(digest="0" * 64, width=1, height=1))
         session.flush()
@@ -89,6 +92,8 @@ def adas(
         "index": index.json()["id"],
         "attribution": asked.json()["id"],
         "key": key["id"],
+        "webhook": webhook["id"],
+        "delivery": told.json()["id"],
     }
 
 
@@ -114,11 +119,15 @@ def test_every_route_of_another_tenant_is_not_found(
             body = None
             if (method, path) == ("POST", "/v1/models/{model}/evidence"):
                 body = {"dataset": "pictures", "report": report()}
+            elif (method, path) == ("PATCH", "/v1/webhooks/{webhook}"):
+                body = {"enabled": False}
             answer = api.request(method, path.format(**values), headers=bob, json=body)
             assert (answer.status_code, answer.headers["content-type"]) == (404, PROBLEM), path
             tried += 1
-    assert tried >= 24
-    for listing in ("datasets", "models", "indexes", "attributions"):
+    assert tried >= 40
+    for listing in (
+        *("datasets", "models", "indexes", "attributions", "webhooks", "webhooks/deliveries"),
+    ):
         assert api.get(f"/v1/{listing}", headers=bob).json()["items"] == []
     wanted = {"model": adas["model"], "dataset": adas["dataset"]}
     assert api.post("/v1/indexes", json=wanted, headers=bob).status_code == 404

@@ -16,7 +16,11 @@ from app.database.engine import Database
 from app.database.migrate import alembic_config, downgrade, is_current, upgrade
 from app.database.tables import Dataset, IndexVersion, Job, Model, OutboxMessage, Sample
 from app.heartbeats import PROGRAMS, beat
+from app.jobs.cancellation import cancel
+from app.jobs.kinds import ATTRIBUTION
+from app.jobs.submission import submit
 from app.main import create_app
+from app.webhooks.deliveries import submit_deliveries
 
 OWNED = (Dataset, Model, IndexVersion, Job)
 
@@ -92,6 +96,23 @@ def test_rows_survive_the_next_version(service: Settings, database: Database) ->
     with database.read() as session:
         assert session.execute(text("SELECT count(*) FROM samples")).scalar_one() == 1
     upgrade(database)
+
+
+def test_an_older_release_is_left_no_deliveries(service: Settings, database: Database) -> None:
+    """It would announce their jobs for ever; the attribution's own stays."""
+    with database.write() as session:
+        job = submit(session, service, ATTRIBUTION, {}, webhook_url="https://example.org/")
+        cancel(session, job.id)
+    with database.write() as session:
+        assert submit_deliveries(session, service) == 1
+    downgrade(database, "0006")
+    try:
+        with database.read() as session:
+            for table in ("jobs", "outbox"):
+                kinds = session.execute(text(f"SELECT kind FROM {table}")).scalars()
+                assert set(kinds) == {ATTRIBUTION}
+    finally:
+        upgrade(database)
 
 
 def test_the_api_imports_neither_torch_nor_celery() -> None:

@@ -89,6 +89,16 @@ def test_what_is_no_picture_is_refused(
         assert session.scalars(select(Job.id).where(Job.kind == ATTRIBUTION)).all() == []
 
 
+def test_where_its_end_cannot_be_told_a_picture_is_not_fetched(
+    api: TestClient, gallery: str
+) -> None:
+    body = {"image_url": f"{gallery}/a.png", "webhook_url": "https://example.org/hook"}
+    refused = api.post("/v1/attributions", json=body)
+    assert (refused.status_code, Gallery.asked) == (409, [])
+    api.post("/v1/webhooks/secret")
+    assert api.post("/v1/attributions", json=body).status_code == 202
+
+
 @pytest.mark.usefixtures("index_id")
 def test_this_network_is_not_asked(http: TestClient, gallery: str) -> None:
     """By default: neither http nor addresses that are not public."""

@@ -78,6 +78,9 @@ def test_addresses_of_this_network_are_not_asked(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with pytest.raises(OutboundError, match="not a public one"):
         Outbound().send("GET", f"https://{host}/", QUICK)
+    with pytest.raises(OutboundError, match="not a public one"):
+        Outbound().check(f"https://{host}/")
+    Outbound(private=True).check(f"https://{host}/")
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888", "::ffff:8.8.8.8"])
@@ -156,6 +159,15 @@ def test_long_answers_are_cut_off(serving: Callable[[Reply], Server]) -> None:
 
     with pytest.raises(OutboundError, match="longer than 1000 bytes"):
         Outbound(private=True).send("GET", serving(endless).url, QUICK)
+
+
+def test_who_wants_no_body_waits_for_none(serving: Callable[[Reply], Server]) -> None:
+    def hold(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nx")
+        connection.recv(1)  # until the client hangs up
+
+    answer = Outbound(private=True).send("POST", serving(hold).url, QUICK, read_body=False)
+    assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize("part", ["header", "body"])

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from app.jobs.kinds import ATTRIBUTION, C2PA_SIGN, INDEX_FINALISE, INDEX_SHARD, TAKEDOWN, TASKS
+from app.jobs.kinds import (
+    ATTRIBUTION,
+    C2PA_SIGN,
+    INDEX_FINALISE,
+    INDEX_SHARD,
+    TAKEDOWN,
+    TASKS,
+    WEBHOOK_DELIVERY,
+)
 from workers.execution import Work, run_next
 from workers.process import database, settings
 from workers.tasks.attribution import answer
+from workers.tasks.delivery import deliver
 from workers.tasks.indexing import extract, finalise
 from workers.tasks.signing import sign_picture
 from workers.tasks.takedown import take_down
@@ -17,7 +26,11 @@ GPU_WORK: dict[str, Work] = {
     INDEX_SHARD: extract,
     INDEX_FINALISE: finalise,
 }
-CPU_WORK: dict[str, Work] = {TAKEDOWN: take_down, C2PA_SIGN: sign_picture}
+CPU_WORK: dict[str, Work] = {
+    TAKEDOWN: take_down,
+    C2PA_SIGN: sign_picture,
+    WEBHOOK_DELIVERY: deliver,
+}
 
 
 @shared_task(name=TASKS["gpu"])  # type: ignore[untyped-decorator]  # celery is untyped

@@ -1,0 +1,1 @@
+"""Webhooks: a client's server is told what has ended, so that nobody has to poll."""
