@@ -19,7 +19,9 @@ LogFormat = Literal["json", "console"]
 
 # Loggers that other programs set up for themselves, and that talk of every connection.
 OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "celery", "kombu", "alembic")
-QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "amqp": logging.WARNING}
+# What may be said beside a text: other libraries' extras hold arguments and tracebacks.
+TOLD = ("method", "route", "status", "milliseconds", "tenant")
+QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING}
 
 
 def configure(log_format: LogFormat, program: str) -> None:
@@ -28,16 +30,11 @@ def configure(log_format: LogFormat, program: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(TOLD),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _Named(program),
         without_exception_texts,
     ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"

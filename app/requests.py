@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from uuid import uuid4
@@ -16,7 +17,7 @@ HEADER = "X-Request-ID"
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 NOT_LOGGED = frozenset({"/livez", "/readyz", "/metrics"})
 
-logger = structlog.stdlib.get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class RequestRecorder:
@@ -49,14 +50,14 @@ class RequestRecorder:
                 route = getattr(scope.get("route"), "path", "unknown")
                 self.metrics.observe(scope["method"], route, status, seconds)
                 if route not in NOT_LOGGED:
-                    logger.info(
-                        "request",
-                        method=scope["method"],
-                        route=route,
-                        status=status,
-                        milliseconds=round(1000 * seconds, 1),
-                        tenant=scope.get("state", {}).get("tenant"),
-                    )
+                    told = {
+                        "method": scope["method"],
+                        "route": route,
+                        "status": status,
+                        "milliseconds": round(1000 * seconds, 1),
+                        "tenant": scope.get("state", {}).get("tenant"),
+                    }
+                    logger.info("request", extra=told)
 
 
 def current_request_id() -> str | None:

@@ -25,7 +25,7 @@ RETRY_AFTER = "2"
 router = APIRouter(
     prefix="/v1/attributions", tags=["provenance"], dependencies=[Depends(opens("attributions"))]
 )
-schemas = APIRouter(prefix="/v1/schemas", tags=["provenance"])
+schemas = APIRouter(prefix="/schemas", tags=["provenance"])  # for everybody
 
 ERRORS = problem_responses(401, 403, 404, 409, 410)
 

@@ -21,7 +21,8 @@ try:
         raise RuntimeError("SECRET too") from error
 except RuntimeError:
     logging.getLogger("app.x").exception("it failed")
-    structlog.stdlib.get_logger("app.y").exception("so did this", number=1)
+    told = {"route": "/v1/x", "args_of_a_task": "SECRET"}
+    logging.getLogger("app.y").warning("so did this", exc_info=True, extra=told)
 logging.getLogger("httpx").info("GET https://SECRET")
 """
 
@@ -36,4 +37,4 @@ def test_what_a_process_says() -> None:
     assert {"request_id": "r-1", "job": "job_1", "program": "test"}.items() <= failed.items()
     assert [cause["type"] for cause in failed["error"]] == ["RuntimeError", "ValueError"]
     assert failed["error"][1]["at"][-1].startswith("<string>:")
-    assert (structured["number"], structured["error"]) == (1, failed["error"])
+    assert (structured["route"], structured["error"]) == ("/v1/x", failed["error"])

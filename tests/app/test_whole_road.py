@@ -143,7 +143,7 @@ def exports(http: httpx.Client, asked: dict[str, Any]) -> None:
         for part in manifest["assertions"]
         if part["label"] == "org.example.training-attribution"
     )
-    jsonschema.validate(said, http.get("/v1/schemas/training-attribution/1").json())
+    jsonschema.validate(said, http.get("/schemas/training-attribution/1").json())
     assert said["contributors"][0]["rank"] == 1
     sidecar = http.get(asked["urls"]["c2pa"], params={"form": "sidecar"})
     assert sidecar.headers["content-type"] == "application/c2pa"
