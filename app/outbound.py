@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -94,9 +95,7 @@ class Outbound:
         sent = [("User-Agent", "headwater"), ("Accept-Encoding", "identity"), *headers]
         try:
             with (
-                httpcore.ConnectionPool(
-                    ssl_context=ssl.create_default_context(), network_backend=backend
-                ) as pool,
+                httpcore.ConnectionPool(ssl_context=_tls(), network_backend=backend) as pool,
                 pool.stream(method, url, headers=sent, content=content) as response,
             ):
                 body = bytearray()
@@ -135,6 +134,12 @@ class Outbound:
     def _refuse_private(self, addresses: Iterable[Address]) -> None:
         if not self.private and not all(map(is_public, addresses)):
             raise OutboundError("its address is not a public one")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Reading every authority's certificate takes longer than many a request."""
+    return ssl.create_default_context()
 
 
 def is_public(address: Address) -> bool:
