@@ -122,7 +122,8 @@ class Redis:
 
 @contextmanager
 def own_servers() -> Iterator[tuple[PostgreSQL, Redis, Path]]:
-    """A PostgreSQL, a Redis and a home for Headwater, gone afterwards."""
+    """A PostgreSQL, a Redis and a home for Headwater, gone afterwards, also after SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="headwater-") as folder:
         root = Path(folder)
         root.chmod(0o755)  # the cluster's owner passes through
@@ -140,8 +141,8 @@ def start(settings: Settings, name: str, *arguments: str) -> Child:
     environment = os.environ | settings.to_environment()
     environment["PYTHONPATH"] = f"{ROOT}:{ROOT / 'benchmarks'}"
     settings.home.mkdir(parents=True, exist_ok=True)
-    with (settings.home / f"{name}.log").open("ab") as log:
-        return Child(name, [sys.executable, "-m", *arguments], environment, log)
+    log = (settings.home / f"{name}.log").open("ab")  # for every start of the child
+    return Child(name, [sys.executable, "-m", *arguments], environment, log)
 
 
 def start_api(settings: Settings, port: int, application: str = "app.main:create_app") -> Child:

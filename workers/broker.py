@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from app.config import Settings
-from app.jobs.kinds import TASKS
+from app.jobs.kinds import TASKS, Queue
 from workers import file_transport
 
 CONNECT_SECONDS = 3
@@ -38,6 +39,18 @@ def make_celery(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
     )
     return celery
+
+
+def empty_queues(celery: Celery, settings: Settings) -> list[Queue]:
+    """The queues in which no message waits; none where the broker cannot be asked."""
+    names: dict[Queue, str] = {"gpu": settings.gpu_queue, "cpu": settings.cpu_queue}
+    with celery.connection_for_read() as connection:
+        try:
+            connection.ensure_connection(max_retries=1)
+            channel = connection.default_channel
+            return [q for q, name in names.items() if not channel.queue_declare(name).message_count]
+        except (OperationalError, OSError, *connection.connection_errors):
+            return []
 
 
 def _transport_options(settings: Settings) -> dict[str, Any]:

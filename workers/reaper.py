@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from datetime import timedelta
 
 from app import heartbeats
@@ -10,20 +11,24 @@ from app.attributions.retention import forget_old_attributions
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import now
+from app.jobs.kinds import Queue
 from app.jobs.recovery import announce_again, expire_overdue, recover_expired
 from app.storage import ImageStore, sweep
 
 logger = logging.getLogger(__name__)
 
 
-def reap(database: Database, settings: Settings) -> None:
-    """Recover jobs whose lease ran out and that nobody claims, end overdue ones, sweep pictures."""
+def reap(database: Database, settings: Settings, empty: Collection[Queue] = ()) -> None:
+    """Recover jobs whose lease ran out and that nobody claims, end overdue ones, sweep pictures.
+
+    ``empty``: queues in which the broker has no message.
+    """
     with database.write() as session:
         expired = recover_expired(session, settings)
     with database.write() as session:
         overdue = expire_overdue(session)
     with database.write() as session:
-        waiting = announce_again(session, settings)
+        waiting = announce_again(session, settings, empty)
     with database.write() as session:
         heartbeats.forget_old(session, settings)
     forgotten = forget_old_attributions(database, settings)

@@ -19,7 +19,7 @@ from app.database.tables import OutboxMessage
 from app.jobs.kinds import TASKS, queue_of
 from app.jobs.outbox import postpone, remove_sent, reserve_due
 from app.webhooks.deliveries import submit_deliveries
-from workers.broker import make_celery
+from workers.broker import empty_queues, make_celery
 from workers.reaper import reap
 
 POLL_SECONDS = 0.2
@@ -65,7 +65,7 @@ def run(database: Database, settings: Settings, celery: Celery, stop: threading.
                 heartbeats.beat(database, "relay")
                 beaten = time.monotonic()
             if time.monotonic() > reaped + reap_seconds:
-                reap(database, settings)
+                reap(database, settings, empty_queues(celery, settings))
                 reaped = time.monotonic()
             with database.write() as session:
                 submit_deliveries(session, settings)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import exists, select
+from collections.abc import Collection
+from datetime import timedelta
+
+from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
 from app.config import Settings
 from app.database.tables import Job, OutboxMessage, now
 from app.jobs.claims import requeue_or_fail
 from app.jobs.events import record
+from app.jobs.kinds import KINDS, Queue
 from app.jobs.measures import LEASES_EXPIRED, count
 from app.jobs.submission import announce
 from app.problems import problem_body
@@ -46,16 +50,21 @@ def expire_overdue(session: Session, limit: int = 100) -> int:
     return len(jobs)
 
 
-def announce_again(session: Session, settings: Settings, limit: int = 100) -> int:
+def announce_again(
+    session: Session, settings: Settings, empty: Collection[Queue] = (), limit: int = 100
+) -> int:
     """Send another message for jobs that wait too long; a needless one does no harm.
 
-    kombu's filesystem transport loses the message that a killed worker had taken.
+    In a queue that is empty too long is soon: the broker has lost what it held, or has given it to
+    workers that died.
     """
+    kinds = [kind for queue in empty for kind in KINDS[queue]]
+    patience = timedelta(seconds=settings.resend_seconds)
     query = (
         select(Job)
         .where(
             Job.status == "queued",
-            Job.resend_at < now(),
+            or_(Job.resend_at < now(), Job.kind.in_(kinds) & (Job.due_at < now() - patience)),
             ~exists().where(OutboxMessage.job_id == Job.id),
         )
         .limit(limit)

@@ -17,7 +17,7 @@ from app.database.migrate import upgrade
 from app.database.tables import Job, OutboxMessage, now
 from app.jobs.kinds import ATTRIBUTION, TASKS
 from app.jobs.submission import submit
-from workers.broker import make_celery
+from workers.broker import empty_queues, make_celery
 from workers.reaper import reap
 from workers.relay import relay
 
@@ -89,6 +89,32 @@ def test_a_lost_message_is_sent_again(service: Settings, database: Database) -> 
     reap(database, service)
     reap(database, service)
     assert [message.job_id for message in waiting(database)] == [job_id]
+
+
+def test_an_empty_queue_tells_of_lost_messages(service: Settings, database: Database) -> None:
+    """Long before a job that merely waits behind others would be announced again."""
+    patient = service.model_copy(update={"resend_seconds": 1000})
+    celery = make_celery(service)
+    assert empty_queues(celery, service) == ["gpu", "cpu"]
+    with database.write() as session:
+        job_id = submit(session, patient, ATTRIBUTION, {}).id
+    relay(database, celery)
+    assert empty_queues(celery, service) == ["cpu"]
+    reap(database, service, ["cpu"])
+    reap(database, patient, ["gpu"])
+    assert waiting(database) == [], "a worker may have taken the message just now"
+    with database.write() as session:
+        session.execute(update(Job).values(due_at=now() - timedelta(seconds=1001)))
+    reap(database, patient, ["cpu"])
+    assert waiting(database) == []
+    for _ in range(2):
+        reap(database, patient, ["gpu"])
+        assert [message.job_id for message in waiting(database)] == [job_id]
+
+
+def test_a_broker_that_is_away_is_not_an_empty_one(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, broker_url="redis://127.0.0.1:1/0")
+    assert empty_queues(make_celery(settings), settings) == []
 
 
 def test_a_message_in_a_file_appears_whole(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""What ``load.py`` compares with: as little of FastAPI as takes an upload or answers a poll."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+from tempfile import mkdtemp
+
+from fastapi import FastAPI, UploadFile
+from PIL import Image
+
+
+def create_app() -> FastAPI:
+    """Reads a picture and writes it to disk; nothing is checked, recorded or made durable."""
+    application = FastAPI()
+    folder, numbers = Path(mkdtemp(prefix="headwater-bare-")), itertools.count()
+
+    def write(content: bytes) -> dict[str, str]:
+        name = str(next(numbers))
+        (folder / name).write_bytes(content)
+        return {"id": name, "status": "queued"}
+
+    @application.post("/uploads", status_code=202)
+    def upload(image: UploadFile) -> dict[str, str]:
+        return write(image.file.read())
+
+    @application.post("/decoded", status_code=202)
+    def upload_decoded(image: UploadFile) -> dict[str, str]:
+        content = image.file.read()
+        clean = io.BytesIO()
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.convert("RGB").save(clean, "PNG", compress_level=1)
+        return write(clean.getvalue())
+
+    @application.get("/jobs/{job}")
+    def get(job: str) -> dict[str, str]:
+        return {"id": job, "status": "queued"}
+
+    return application
