@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
@@ -69,7 +69,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
         }
-        for status in (*statuses, 422, 429, 500)
+        for status in (*statuses, 422, 429, 500, 503)
     }
 
 
@@ -79,6 +79,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(DataError, _unstorable)
+    app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -114,6 +115,13 @@ async def _unstorable(request: Request, error: Exception) -> JSONResponse:
     # PostgreSQL's text takes no NUL, wherever in a request it stands; SQLite's does.
     logger.info("a value that the database cannot take on %s", request.url.path)
     return _response(problem_body(422, "value-unstorable", "A value cannot be stored"))
+
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    # It restarts, or is out of reach: nothing is wrong with the request.
+    logger.warning("the database cannot be used", exc_info=error)
+    body = problem_body(503, "database-unreachable", "The database cannot be reached")
+    return _response(body, {"Retry-After": "5"})
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -40,7 +40,7 @@ Submission = Annotated[ImageSubmission | UrlQuestion | PromptQuestion, Depends(r
     openapi_extra=REQUEST_BODY,
     responses={
         200: {"model": AttributionOut},
-        **problem_responses(401, 403, 404, 409, 410, 413, 415, 503),
+        **problem_responses(401, 403, 404, 409, 410, 413, 415),
     },
 )
 async def attribute(
