@@ -12,6 +12,7 @@ from app.config import Settings
 from app.decoder import Decoder
 from app.outbound import Limits, Outbound, OutboundError
 from app.problems import ProblemError
+from app.provenance.credentials import credentials_of
 
 _decoder = Decoder()
 # So that slow servers elsewhere leave threads for others.
@@ -20,11 +21,12 @@ _fetching = threading.BoundedSemaphore(8)
 
 @dataclass(frozen=True)
 class Upload:
-    """A clean PNG with its ``(width, height)``, and the SHA-256 of the file that was sent."""
+    """A clean PNG with its ``(width, height)``, and what the file that was sent is and says."""
 
     png: bytes
     size: tuple[int, int]
     original_sha256: str
+    credentials: dict[str, str] | None
 
 
 def fetch_image(url: str, settings: Settings) -> bytes:
@@ -69,7 +71,8 @@ def check_upload(content: bytes, settings: Settings) -> Upload:
     if answer.code == decode_image.DECODED:
         # Width and height are where PNG's first chunk has them.
         width, height = struct.unpack(">II", answer.payload[16:24])
-        return Upload(answer.payload, (width, height), hashlib.sha256(content).hexdigest())
+        digest = hashlib.sha256(content).hexdigest()
+        return Upload(answer.payload, (width, height), digest, credentials_of(content))
     reason = answer.payload.decode(errors="replace")
     match answer.code:
         case decode_image.NOT_AN_IMAGE:

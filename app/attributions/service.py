@@ -89,7 +89,10 @@ def _ask_about(
         )
     upload: Upload = check_upload(read(), settings)
     digest = images.put(upload.png)
-    request = question.model_dump(exclude=ROUTING) | {"original_sha256": upload.original_sha256}
+    request = question.model_dump(exclude=ROUTING) | {
+        "original_sha256": upload.original_sha256,
+        "picture_credentials": upload.credentials,
+    }
 
     def make(session: Session) -> Job:
         index, request["method"] = _index_for(session, question)
