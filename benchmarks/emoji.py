@@ -10,7 +10,6 @@ smaller, on what a folder holds: once for the studies, and for each subset of th
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 from attribution.denoisers import Denoiser, Drawing
 from attribution.evaluation.generated import draw_folder
 from attribution.image_folder import ImageFolder
-from demo.dataset import STYLES, caption, on_white, shared_emoji
+from demo.dataset import shared_emoji, write
 from demo.train import Trainer, build_pipeline
 
 SIZE = 16
@@ -40,23 +39,7 @@ def build(folder: Path) -> None:
         target = folder / part
         if (target / "metadata.jsonl").is_file():
             continue
-        rows = []
-        for style in STYLES:
-            (target / style.name).mkdir(parents=True, exist_ok=True)
-            for codepoint, name in (emoji[i] for i in sorted(chosen)):
-                file_name = f"{style.name}/{codepoint}.png"
-                on_white(style.render(codepoint), SIZE).save(target / file_name)
-                rows.append(
-                    {
-                        "file_name": file_name,
-                        "text": caption(name, style.name),
-                        "creator": style.creator,
-                        "licence": style.licence,
-                        "source": style.source,
-                    }
-                )
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (target / "metadata.jsonl").write_text(lines, encoding="utf-8")
+        write(target, [emoji[i] for i in sorted(chosen)], SIZE)
 
 
 def train(data: Path, out: Path, seed: int, *, half_precision: bool) -> None:

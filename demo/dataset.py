@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import unicodedata
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from operator import itemgetter
@@ -122,18 +122,27 @@ def on_white(image: Image.Image, size: int = IMAGE_SIZE) -> Image.Image:
 
 
 def build(folder: Path, on_progress: Callable[[int, int], None] | None = None) -> int:
-    """Write the image folder and its ``metadata.jsonl``; return the number of images.
+    """Write the demo's image folder; return the number of images."""
+    return write(folder, list(shared_emoji()), IMAGE_SIZE, on_progress)
+
+
+def write(
+    folder: Path,
+    emoji: Sequence[tuple[str, str]],
+    size: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write every style's drawings of ``(codepoint, name)`` and their ``metadata.jsonl``.
 
     The metadata is written last, so a folder that has it is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    emoji = list(shared_emoji())
     rows = []
     for style in STYLES:
         (folder / style.name).mkdir(exist_ok=True)
         for codepoint, name in emoji:
             file_name = f"{style.name}/{codepoint}.png"
-            on_white(style.render(codepoint)).save(folder / file_name)
+            on_white(style.render(codepoint), size).save(folder / file_name)
             rows.append(
                 {
                     "file_name": file_name,
