@@ -87,8 +87,14 @@ def metrics(request: Request) -> Response:
 
 
 def _jobs(session: Session) -> Iterator[Metric]:
-    jobs = GaugeMetricFamily("headwater_jobs", "Jobs", labels=["kind", "status"])
-    counted = select(Job.kind, Job.status, func.count()).group_by(Job.kind, Job.status)
+    jobs = GaugeMetricFamily(
+        "headwater_jobs", "Jobs that have not ended", labels=["kind", "status"]
+    )
+    counted = (
+        select(Job.kind, Job.status, func.count())
+        .where(Job.status.in_(("queued", "running")))  # those that ended may be millions
+        .group_by(Job.kind, Job.status)
+    )
     for kind, status, count in session.execute(counted):
         jobs.add_metric([kind, status], count)
     yield jobs
@@ -132,7 +138,7 @@ def _measured(session: Session) -> Iterator[Metric]:
     stages = SummaryMetricFamily(
         "headwater_stage_seconds", "Time in a stage of a kind of job", labels=["kind", "stage"]
     )
-    events = CounterMetricFamily("headwater_events", "What happened to workers", labels=["event"])
+    events = CounterMetricFamily("headwater_events", "What happened in workers", labels=["event"])
     for measure in session.scalars(select(Measure).order_by(Measure.name, Measure.label)):
         if measure.name == "stage":
             kind, _, stage = measure.label.partition("/")

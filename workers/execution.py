@@ -15,7 +15,7 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import Job
 from app.jobs.claims import Claim, LeaseLostError, fail, retry_or_fail, succeed
-from app.jobs.measures import add_stages
+from app.jobs.measures import add_stages, count
 from app.jobs.turns import claim_next
 from app.problems import problem_body
 from app.tracing import job_span
@@ -62,7 +62,7 @@ def _do(database: Database, settings: Settings, held: Claim, job: Job, work: Wor
         with database.write() as session:
             succeed(session, held, outcome.result)
             outcome.also(session)
-        _measure(database, job, lease)
+        _measure(database, job, "succeeded", lease.stages)
         logger.info("the job succeeded")
     except LeaseLostError:
         logger.info("the job was canceled or taken over")
@@ -71,16 +71,18 @@ def _do(database: Database, settings: Settings, held: Claim, job: Job, work: Wor
         _write_failure(database, settings, held, error)
     except Exception as error:
         logger.exception("the attempt failed")
+        _measure(database, job, "attempt failed", {})
         _write_failure(database, settings, held, error)
 
 
-def _measure(database: Database, job: Job, lease: Lease) -> None:
-    """Add up the times, in a transaction of their own: rows that all workers write are busy."""
+def _measure(database: Database, job: Job, outcome: str, stages: Mapping[str, float]) -> None:
+    """Add up outcomes and times, in a transaction of their own: these rows are busy."""
     try:
         with database.write() as session:
-            add_stages(session, job.kind, lease.stages)
+            count(session, f"{job.kind} {outcome}")
+            add_stages(session, job.kind, stages)
     except SQLAlchemyError:
-        logger.warning("the times of the job's stages are lost")
+        logger.warning("what the job took is not counted")
 
 
 def _write_failure(database: Database, settings: Settings, held: Claim, error: Exception) -> None:

@@ -34,7 +34,9 @@ def admit(session: Session, settings: Settings, tenant_id: str) -> None:
             "try again later",
             headers={"Retry-After": str(BUSY_SECONDS)},
         )
-    tenant = session.scalars(select(Tenant).where(Tenant.id == tenant_id).with_for_update()).one()
+    # Of this strength it keeps other admissions out, and not whoever else adds rows of the tenant.
+    own = select(Tenant).where(Tenant.id == tenant_id).with_for_update(key_share=True)
+    tenant = session.scalars(own).one()
     in_flight = _limit(tenant.max_in_flight, settings.max_in_flight)
     per_day = _limit(tenant.max_per_day, settings.max_per_day)
     mine = (Job.kind == ATTRIBUTION, Job.tenant_id == tenant_id)
