@@ -78,13 +78,10 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _folders(settings: Settings) -> Finding:
-    lost = [
-        str(root)
-        for root in (*settings.model_roots, *settings.dataset_roots)
-        if not _readable(root)
-    ]
+    roots = {*settings.model_roots, *settings.dataset_roots}
+    lost = sorted(str(root) for root in roots if not _readable(root))
     if lost:
-        return Finding("folders", "failure", f"cannot be read: {', '.join(sorted(set(lost)))}")
+        return Finding("folders", "failure", f"cannot be read: {', '.join(lost)}")
     home = settings.home if settings.home.exists() else settings.home.parent
     if not os.access(home, os.W_OK):
         return Finding("folders", "failure", f"{settings.home} cannot be written to")

@@ -152,7 +152,8 @@ def _worker(queue: str, processes: int) -> list[str]:
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     name = ["--hostname", f"{queue}@%h"]  # two workers of one name warn of each other
     return [
-        *["celery", "-A", "workers.celery_app", "worker", "-Q", queue, "--loglevel", "INFO"],
+        *["celery", "--quiet", "-A", "workers.celery_app", "worker", "-Q", queue],
+        *["--loglevel", "INFO"],
         *[*pool, *quiet, *name],
     ]
 

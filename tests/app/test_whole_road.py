@@ -194,6 +194,21 @@ def take_down(http: httpx.Client, settings: Settings, index_id: str, asked: dict
     assert {path.name for path in (settings.home / "thumbnails").rglob("*.png")} < kept
 
 
+def nothing_private(settings: Settings) -> None:
+    """Every line of every process is JSON, and none holds what was sent or where it lay."""
+    lines = (settings.home / "server.log").read_text().splitlines()
+    told = [json.loads(line) for line in lines]
+    assert {"api", "worker", "relay"} <= {line["program"] for line in told}
+    worked = next(line for line in told if line["event"] == "the job succeeded")
+    assert {"job", "kind", "attempt", "request_id", "timestamp", "level"} <= set(worked)
+    asked = [line for line in told if line.get("route") == "/v1/attributions"]
+    assert worked["request_id"] in {line["request_id"] for line in told if line.get("route")}
+    assert {line["status"] for line in asked} >= {202, 200, 409}
+    text = "\n".join(lines)
+    for private in ("ring, ada", "disc, bob", "ring.png", "Ada Example", "asked by the creator"):
+        assert private not in text
+
+
 def test_the_whole_road(
     service: Settings,
     tiny_folder: Path,
@@ -213,3 +228,9 @@ def test_the_whole_road(
     ):
         index_id, asked = walk(http, tiny_folder, tiny_model, tiny_clip)
         take_down(http, settings, index_id, asked)
+        measured = http.get("/metrics").text
+        for stage in ("drawing", "features", "search"):
+            labels = f'{{kind="attribution",stage="{stage}"}}'
+            assert f"headwater_stage_seconds_count{labels}" in measured
+        assert 'headwater_events_total{event="attribution succeeded"}' in measured
+    nothing_private(settings)

@@ -70,6 +70,33 @@ def test_a_picture(indexed: str, tiny_folder: Path) -> None:
     assert "all 12 training images" in finished.stdout
 
 
+def test_the_doctor_finds_nothing_and_then_something(indexed: str, home: Path) -> None:
+    def examine(**environment: str) -> tuple[int, dict[str, tuple[str, str]]]:
+        finished = headwater(
+            "doctor", "--json", server=indexed, HEADWATER_HOME=str(home), **environment
+        )
+        found = json.loads(finished.stdout)
+        return finished.returncode, {row["what"]: (row["state"], row["told"]) for row in found}
+
+    code, found = examine()
+    assert (code, {state for state, _ in found.values()}) == (0, {"ok"}), found
+    (index,) = (what for what in found if what.startswith("index idx_"))
+    assert {"database", "broker", "programs", "model tiny", "outbox", index} <= set(found)
+    code, found = examine(HEADWATER_DATABASE_URL="postgresql+psycopg://127.0.0.1:1/none")
+    assert (code, found["database"][0]) == (1, "failure")
+    code, found = examine(HEADWATER_BROKER_URL="redis://127.0.0.1:1/0", HEADWATER_DEVICE="cuda")
+    assert (code, found["broker"][0]) == (1, "failure")
+    facts = next((home / "indexes").glob("*/facts.safetensors"))
+    whole = facts.read_bytes()
+    facts.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        code, found = examine()
+    finally:
+        facts.write_bytes(whole)
+    assert (code, found[index][0]) == (1, "failure")
+    assert "damaged" in found[index][1]
+
+
 def test_a_receipt_is_computed_again(
     indexed: str, home: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
