@@ -48,6 +48,7 @@ def configure(log_format: LogFormat, program: str) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.captureWarnings(True)
     for name in OTHERS:
         other = logging.getLogger(name)
         other.handlers.clear()

@@ -15,13 +15,13 @@ from workers.broker import make_celery
 PR_SET_PDEATHSIG = 1
 
 settings = Settings()
+logs.configure(settings.log_format, "worker")
 celery_app = make_celery(settings)
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]  # celery is untyped
-def _configure_logs(**_: Any) -> None:
-    # Connected, it keeps Celery from setting up logs of its own.
-    logs.configure(settings.log_format, "worker")
+def _leave_logs_alone(**_: Any) -> None:
+    """Connected, it keeps Celery from setting up logs of its own."""
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # celery is untyped
