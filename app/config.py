@@ -34,12 +34,18 @@ class Settings(BaseSettings):
     """``open``: whoever reaches the port may do everything.  ``keys``: API keys, with tenants."""
 
     rate_limit: str = ""
-    """Requests of a tenant, for example ``600/minute``; empty: as many as it likes."""
+    """Requests of a tenant, for example ``600/minute``; of an address where access is open.
+    Empty: as many as it likes."""
     max_in_flight: int = Field(default=0, ge=0)
     max_per_day: int = Field(default=0, ge=0)
     """Attributions of a tenant that have not ended, and in 24 hours; 0: no limit."""
     max_queued: int = Field(default=10_000, ge=0)
     """Attributions that wait, of all tenants; more are refused with 503.  0: no limit."""
+    max_wait_seconds: float = Field(default=0, ge=0)
+    """While an interactive question of a tenant waits longer, its next ones are refused with 503.
+    0: no limit."""
+    min_free_bytes: int = Field(default=500_000_000, ge=0)
+    """With less free on the disk of ``home``, attributions and index builds are refused."""
     expire_seconds: float = Field(default=0, ge=0)
     """An attribution that has not ended by then expires, unless its question says otherwise."""
 

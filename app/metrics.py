@@ -101,9 +101,9 @@ def _jobs(session: Session) -> Iterator[Metric]:
     age = GaugeMetricFamily(
         "headwater_queue_age_seconds", "Age of the oldest job that waits", labels=["queue"]
     )
-    for queue, kinds in KINDS.items():
+    for queue in KINDS:
         oldest = session.scalar(
-            select(func.min(Job.due_at)).where(Job.status == "queued", Job.kind.in_(kinds))
+            select(func.min(Job.due_at)).where(Job.status == "queued", Job.queue == queue)
         )
         waited = (now() - oldest).total_seconds() if oldest else 0.0
         age.add_metric([queue], max(0.0, waited))

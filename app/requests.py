@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import HttpMetrics
@@ -39,7 +40,9 @@ class RequestRecorder:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers.update(scope.get("state", {}).get("headers", {}))
+                headers[HEADER] = request_id
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -58,6 +61,11 @@ class RequestRecorder:
                         "tenant": scope.get("state", {}).get("tenant"),
                     }
                     logger.info("request", extra=told)
+
+
+def answer_with(request: Request, header: str, value: str) -> None:
+    """Put a header into the answer, whatever that will be."""
+    request.scope.setdefault("state", {}).setdefault("headers", {})[header] = value
 
 
 def current_request_id() -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -70,6 +71,11 @@ class Exports:
         """Delete both, if they are there."""
         self.picture(attribution_id).unlink(missing_ok=True)
         self.sidecar(attribution_id).unlink(missing_ok=True)
+
+
+def free_bytes(home: Path) -> int:
+    """What the disk has left for an installation, be its home there yet or not."""
+    return shutil.disk_usage(next(each for each in (home, *home.parents) if each.exists())).free
 
 
 def write_whole(target: Path, content: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from app.database.migrate import is_current
 from app.database.tables import IndexVersion, Job, Model, OutboxMessage, now
 from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, weights_digest
 from app.problems import ProblemError
+from app.storage import free_bytes
 from attribution.errors import InputError
 from attribution.index.manifest import Manifest
 from workers.broker import make_celery
@@ -93,10 +93,11 @@ def _readable(folder: Path) -> bool:
 
 
 def _space(settings: Settings) -> Finding:
-    existing = next(each for each in (settings.home, *settings.home.parents) if each.exists())
-    free = shutil.disk_usage(existing).free
-    state: State = "ok" if free > SPACE_BYTES else "warning"
-    return Finding("disk", state, f"{free / 1e9:.1f} GB are free")
+    free = free_bytes(settings.home)
+    told = f"{free / 1e9:.1f} GB are free"
+    if free < settings.min_free_bytes:
+        return Finding("disk", "failure", f"{told}: new work is refused")
+    return Finding("disk", "ok" if free > SPACE_BYTES else "warning", told)
 
 
 def _broker(settings: Settings) -> Finding:

@@ -25,8 +25,7 @@ def reap(database: Database, settings: Settings, empty: Collection[Queue] = ()) 
     """
     with database.write() as session:
         expired = recover_expired(session, settings)
-    with database.write() as session:
-        overdue = expire_overdue(session)
+    overdue = _expire_all(database)
     with database.write() as session:
         waiting = announce_again(session, settings, empty)
     with database.write() as session:
@@ -42,3 +41,14 @@ def reap(database: Database, settings: Settings, empty: Collection[Queue] = ()) 
         logger.info("%d jobs were overdue", overdue)
     if expired or waiting:
         logger.info("recovered %d expired leases, announced %d jobs again", expired, waiting)
+
+
+def _expire_all(database: Database) -> int:
+    """However many there are, but in small transactions: others want to write too."""
+    overdue = 0
+    while True:
+        with database.write() as session:
+            ended = expire_overdue(session)
+        if not ended:
+            return overdue
+        overdue += ended

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.access import keys
-from app.access.rate_limit import RateLimit
+from app.access.rate_limit import RateLimit, address_of
 from app.access.scopes import SCOPES, Area, needed
 from app.config import Settings
 from app.database.engine import Database
@@ -28,6 +28,8 @@ class Caller:
 
     tenant: str
     scopes: frozenset[str]
+    counted_as: str
+    """Whose requests these are, for the rate limit."""
 
 
 async def identify(
@@ -37,7 +39,7 @@ async def identify(
     """The caller; a 401 problem where a valid key is needed and none was sent."""
     settings = cast(Settings, request.app.state.settings)
     if settings.access == "open":
-        return Caller(DEFAULT_TENANT, frozenset(SCOPES))
+        return Caller(DEFAULT_TENANT, frozenset(SCOPES), address_of(request))
     if sent is None:
         raise ProblemError(
             401,
@@ -49,6 +51,7 @@ async def identify(
     database = cast(Database, request.app.state.database)
     key = await run_in_threadpool(_valid_key, database, sent.credentials)
     if key is None:
+        await _count(request, address_of(request))
         raise ProblemError(
             401,
             "key-invalid",
@@ -56,7 +59,11 @@ async def identify(
             "it is unknown, has expired or was revoked",
             headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
         )
-    return Caller(key.tenant_id, frozenset(key.scopes))
+    return Caller(key.tenant_id, frozenset(key.scopes), f"tenant {key.tenant_id}")
+
+
+async def _count(request: Request, caller: str) -> None:
+    await cast(RateLimit, request.app.state.rate_limit).count(request, caller)
 
 
 def _valid_key(database: Database, secret: str) -> ApiKey | None:
@@ -72,7 +79,7 @@ def opens(area: Area) -> Callable[[Request, Caller], Awaitable[None]]:
 
     async def check(request: Request, caller: CallerDep) -> None:
         request.state.tenant = caller.tenant
-        await cast(RateLimit, request.app.state.rate_limit).count(caller.tenant)
+        await _count(request, caller.counted_as)
         scope = needed(area, request.method)
         if scope not in caller.scopes:
             raise ProblemError(

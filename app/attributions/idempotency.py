@@ -70,8 +70,8 @@ def submit_once(database: TenantDatabase, once: Once | None, make: Callable[[Ses
                 job.idempotency_key, job.request_digest = once.key, once.digest
                 session.flush()
             return job
-    except IntegrityError:
-        # The same request was faster.
+    except (IntegrityError, ProblemError):
+        # The same request was faster, and may have taken the last place that there was.
         if once is not None:
             with database.read() as session:
                 if known := known_job(session, once):

@@ -26,7 +26,7 @@ from app.database.lookup import by_id_or_name, index_by_id
 from app.database.tables import IndexVersion, Job, Model, now
 from app.indexes.methods import served_methods
 from app.indexes.schemas import Progress
-from app.jobs.admission import admit
+from app.jobs.admission import admit, refusal
 from app.jobs.cancellation import cancel
 from app.jobs.kinds import ATTRIBUTION, BATCH, INTERACTIVE
 from app.jobs.submission import submit
@@ -76,8 +76,13 @@ def _ask_about(
     read: Callable[[], bytes],
 ) -> Job:
     with database.read() as session:
+        # Before the picture is fetched or decoded; and looked at before the known job is, for
+        # that may be what has just taken the last place.
+        refused = refusal(session, settings, database.tenant, _priority(question))
         if once is not None and (known := known_job(session, once)):
             return known
+        if refused:
+            raise refused
         _index_for(session, question)
         accept_url(session, settings, question.webhook_url)
     if question.method and "trajectory" in method_named(question.method).needs:
@@ -133,7 +138,8 @@ def _submit(
     index: IndexVersion,
     image_digest: str | None = None,
 ) -> Job:
-    admit(session, settings, database.tenant)
+    priority = _priority(question)
+    admit(session, settings, database.tenant, priority)
     seconds = question.expires_in or settings.expire_seconds
     return submit(
         session,
@@ -142,10 +148,14 @@ def _submit(
         request,
         index_id=index.id,
         image_digest=image_digest,
-        priority=BATCH if question.priority == "batch" else INTERACTIVE,
+        priority=priority,
         expires_at=now() + timedelta(seconds=seconds) if seconds else None,
         webhook_url=question.webhook_url,
     )
+
+
+def _priority(question: Question) -> int:
+    return BATCH if question.priority == "batch" else INTERACTIVE
 
 
 def cancel_attribution(database: TenantDatabase, attribution_id: str) -> Job:

@@ -74,8 +74,6 @@ class Tenant(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    served_at: Mapped[datetime | None]
-    """When a worker last took up one of its jobs: whose was longest ago is next."""
     max_in_flight: Mapped[int | None]
     max_per_day: Mapped[int | None]
     """What this tenant may ask, where that differs from the settings."""
@@ -269,13 +267,15 @@ class Job(Owned, Base):
         Index("ix_jobs_status_resend", "status", "resend_at"),
         Index("ix_jobs_index_kind", "index_id", "kind"),
         Index("ix_jobs_tenant_kind_id", "tenant_id", "kind", "id"),
-        Index("ix_jobs_turn", "status", "priority", "tenant_id", "id"),
+        Index("ix_jobs_turn", "status", "queue", "priority", "tenant_id", "id"),
         Index("ix_jobs_status_expires", "status", "expires_at"),
         UniqueConstraint("tenant_id", "idempotency_key"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     kind: Mapped[str]
+    queue: Mapped[str]
+    """Where its kind waits."""
     index_id: Mapped[str | None] = mapped_column(ForeignKey("indexes.id"))
     image_digest: Mapped[str | None] = mapped_column(ForeignKey("images.digest"))
     status: Mapped[str] = mapped_column(default="queued")
@@ -305,6 +305,16 @@ class Job(Owned, Base):
     """Who is told of its end beside the tenant's webhooks; not part of what was asked."""
     deleted_at: Mapped[datetime | None]
     """A deleted job has lost its request, picture and result; what is left says that it was."""
+
+
+class Turn(Base):
+    """When a worker of a queue last took up a job of a tenant: whose was longest ago is next."""
+
+    __tablename__ = "turns"
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    queue: Mapped[str] = mapped_column(primary_key=True)
+    served_at: Mapped[datetime]
 
 
 class JobEvent(Base):

@@ -19,6 +19,7 @@ from app.indexes.methods import served_methods
 from app.indexes.schemas import IndexIn, IndexOut, IndexUrls, Progress
 from app.jobs.index_builds import activate
 from app.jobs.kinds import BUILD, INDEX_FINALISE, INDEX_SHARD
+from app.jobs.overload import full_disk
 from app.jobs.submission import submit
 from app.problems import ProblemError
 
@@ -32,6 +33,8 @@ def build(
         dataset = by_id_or_name(session, Dataset, wanted.dataset)
         if known := _equal_build(session, model, dataset, wanted):
             return known, False
+    if refused := full_disk(settings):
+        raise refused
     try:
         with database.write() as session:
             return _submit_build(session, settings, model, dataset, wanted), True

@@ -1,7 +1,4 @@
-"""What is accepted: not more than a tenant may ask, and not more than the queue can bear.
-
-Refusing early and saying when to come back is kinder than accepting what will be late.
-"""
+"""What is accepted: not more than a tenant may ask, and not more than the installation can bear."""
 
 from __future__ import annotations
 
@@ -14,55 +11,64 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.database.tables import Job, Tenant, now
 from app.jobs.kinds import ATTRIBUTION
+from app.jobs.overload import QUESTIONS, overload
 from app.problems import ProblemError
 
 DAY = timedelta(days=1)
-BUSY_SECONDS = 10
+IN_FLIGHT_SECONDS = 10
 
 
-def admit(session: Session, settings: Settings, tenant_id: str) -> None:
+def admit(session: Session, settings: Settings, tenant_id: str, priority: int) -> None:
     """Raise a 429 or 503 problem where one more attribution is too many.
 
-    In the transaction that submits it: the tenant's row is locked, so that of many requests at
-    once none counts the jobs before another one's is there.
+    In the transaction that submits it.  A tenant's requests with a quota wait for each other
+    here, so that of many at once none counts the jobs before another one's is there.
     """
-    if settings.max_queued and _waiting(session, settings.max_queued) >= settings.max_queued:
-        raise ProblemError(
-            503,
-            "queue-full",
-            "The queue is full",
-            "try again later",
-            headers={"Retry-After": str(BUSY_SECONDS)},
-        )
-    # Of this strength it keeps other admissions out, and not whoever else adds rows of the tenant.
-    own = select(Tenant).where(Tenant.id == tenant_id).with_for_update(key_share=True)
-    tenant = session.scalars(own).one()
-    in_flight = _limit(tenant.max_in_flight, settings.max_in_flight)
-    per_day = _limit(tenant.max_per_day, settings.max_per_day)
-    mine = (Job.kind == ATTRIBUTION, Job.tenant_id == tenant_id)
+    if any(_quota(session, settings, tenant_id)):
+        # Rows that merely name the tenant can still be written.
+        of_tenant = select(Tenant.id).where(Tenant.id == tenant_id)
+        session.execute(of_tenant.with_for_update(key_share=True))
+    if refused := refusal(session, settings, tenant_id, priority):
+        raise refused
+
+
+def refusal(
+    session: Session, settings: Settings, tenant_id: str, priority: int
+) -> ProblemError | None:
+    """The problem of one more attribution; for those who would rather know it early."""
+    if refused := overload(session, settings, tenant_id, priority):
+        return refused
+    in_flight, per_day = _quota(session, settings, tenant_id)
     if in_flight:
-        open_jobs = select(func.count()).where(*mine, Job.status.in_(("queued", "running")))
-        if (session.scalar(open_jobs) or 0) >= in_flight:
-            raise _too_many(f"{in_flight} attributions that have not ended", BUSY_SECONDS)
+        some = (
+            select(Job.id)
+            .where(*QUESTIONS, Job.tenant_id == tenant_id, Job.status.in_(("queued", "running")))
+            .limit(in_flight)
+        )
+        if session.scalar(select(func.count()).select_from(some.subquery())) == in_flight:
+            return _too_many(f"{in_flight} attributions that have not ended", IN_FLIGHT_SECONDS)
     if per_day:
-        since = now() - DAY
-        today = select(Job.created_at).where(*mine, Job.created_at > since)
         # The one that has to be a day old before another is accepted.
-        last = today.order_by(Job.created_at.desc()).offset(per_day - 1).limit(1)
+        last = (
+            select(Job.created_at)
+            .where(Job.tenant_id == tenant_id, Job.kind == ATTRIBUTION)
+            .order_by(Job.id.desc())
+            .offset(per_day - 1)
+            .limit(1)
+        )
         blocking = session.scalar(last)
-        if blocking is not None:
-            raise _too_many(f"{per_day} attributions in a day", _seconds_until(blocking + DAY))
+        if blocking is not None and blocking + DAY > now():
+            return _too_many(f"{per_day} attributions in a day", _seconds_until(blocking + DAY))
+    return None
 
 
-def _waiting(session: Session, up_to: int) -> int:
-    """How many attributions are queued; counts no further than it must."""
-    some = select(Job.id).where(Job.status == "queued", Job.kind == ATTRIBUTION).limit(up_to)
-    return session.scalar(select(func.count()).select_from(some.subquery())) or 0
-
-
-def _limit(own: int | None, general: int) -> int:
-    """A tenant's own limit, or everybody's; 0 is none."""
-    return general if own is None else own
+def _quota(session: Session, settings: Settings, tenant_id: str) -> tuple[int, int]:
+    """What the tenant may have in flight, and ask in a day: its own, or everybody's; 0 is all."""
+    tenant = session.get_one(Tenant, tenant_id)
+    return (
+        settings.max_in_flight if tenant.max_in_flight is None else tenant.max_in_flight,
+        settings.max_per_day if tenant.max_per_day is None else tenant.max_per_day,
+    )
 
 
 def _seconds_until(moment: datetime) -> int:

@@ -12,7 +12,7 @@ from app.config import Settings
 from app.database.tables import Job, OutboxMessage, now
 from app.jobs.claims import requeue_or_fail
 from app.jobs.events import record
-from app.jobs.kinds import KINDS, Queue
+from app.jobs.kinds import Queue
 from app.jobs.measures import LEASES_EXPIRED, count
 from app.jobs.submission import announce
 from app.problems import problem_body
@@ -58,13 +58,12 @@ def announce_again(
     In a queue that is empty too long is soon: the broker has lost what it held, or has given it to
     workers that died.
     """
-    kinds = [kind for queue in empty for kind in KINDS[queue]]
     patience = timedelta(seconds=settings.resend_seconds)
     query = (
         select(Job)
         .where(
             Job.status == "queued",
-            or_(Job.resend_at < now(), Job.kind.in_(kinds) & (Job.due_at < now() - patience)),
+            or_(Job.resend_at < now(), Job.queue.in_(empty) & (Job.due_at < now() - patience)),
             ~exists().where(OutboxMessage.job_id == Job.id),
         )
         .limit(limit)

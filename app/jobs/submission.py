@@ -11,7 +11,7 @@ from app.config import Settings
 from app.database.tables import DEFAULT_TENANT, Job, OutboxMessage, now
 from app.identifiers import new_id
 from app.jobs.events import record
-from app.jobs.kinds import ID_PREFIXES, INTERACTIVE
+from app.jobs.kinds import ID_PREFIXES, INTERACTIVE, queue_of
 from app.requests import current_request_id
 from app.tracing import current_traceparent
 
@@ -36,6 +36,7 @@ def submit(
     job = Job(
         id=new_id(ID_PREFIXES.get(kind, "job")),
         kind=kind,
+        queue=queue_of(kind),
         index_id=index_id,
         image_digest=image_digest,
         priority=priority,

@@ -1,8 +1,11 @@
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from limited_api import Limited
 from PIL import Image
 from places import Places
 
@@ -48,3 +51,17 @@ def index_id(http: TestClient, places: Places, database: Database) -> str:
     with database.write() as session:
         mark_ready(session, made.json()["id"], "digest")
     return str(made.json()["id"])
+
+
+@pytest.fixture
+def limited(http: TestClient, index_id: str) -> Iterator[Limited]:
+    """The same installation with other limits."""
+    settings: Settings = http.app.state.settings  # type: ignore[attr-defined]
+    with ExitStack() as stack:
+
+        def make(address: str = "testclient", **limits: Any) -> TestClient:
+            application = create_app(settings.model_copy(update=limits))
+            client = TestClient(application, raise_server_exceptions=False, client=(address, 50000))
+            return stack.enter_context(client)
+
+        yield make

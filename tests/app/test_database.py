@@ -14,11 +14,12 @@ from sqlalchemy.exc import IntegrityError
 from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import alembic_config, downgrade, is_current, upgrade
-from app.database.tables import Dataset, IndexVersion, Job, Model, OutboxMessage, Sample
+from app.database.tables import Dataset, IndexVersion, Job, Model, OutboxMessage, Sample, Turn
 from app.heartbeats import PROGRAMS, beat
 from app.jobs.cancellation import cancel
-from app.jobs.kinds import ATTRIBUTION
+from app.jobs.kinds import ATTRIBUTION, C2PA_SIGN, KINDS
 from app.jobs.submission import submit
+from app.jobs.turns import claim_next
 from app.main import create_app
 from app.webhooks.deliveries import submit_deliveries
 
@@ -113,6 +114,24 @@ def test_an_older_release_is_left_no_deliveries(service: Settings, database: Dat
                 assert set(kinds) == {ATTRIBUTION}
     finally:
         upgrade(database)
+
+
+def test_jobs_find_their_queues_and_tenants_their_turns(
+    service: Settings, database: Database
+) -> None:
+    """Those of a release in which a job had no queue, and a tenant one turn for all."""
+    with database.write() as session:
+        asked, signing = (submit(session, service, kind, {}) for kind in (ATTRIBUTION, C2PA_SIGN))
+        assert claim_next(session, service, KINDS["gpu"])
+    try:
+        downgrade(database, "0008")
+    finally:
+        upgrade(database)
+    with database.read() as session:
+        queues = select(Job.queue).where(Job.id.in_((asked.id, signing.id))).order_by(Job.kind)
+        assert session.scalars(queues).all() == ["gpu", "cpu"]
+        assert session.scalars(select(Turn.queue)).all() == ["gpu"]
+        assert session.scalars(select(Turn.tenant_id)).all() == ["default"]
 
 
 def test_the_api_imports_neither_torch_nor_celery() -> None:

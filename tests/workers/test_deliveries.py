@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 from fastapi.testclient import TestClient
+from programs import kill, program, wait_for
 from sqlalchemy import select, update
 from standardwebhooks.webhooks import WebhookVerificationError
-from test_processes import kill, program, wait_for
 from webhook_receiver import Receiver
 
 from app.config import Settings

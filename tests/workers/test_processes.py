@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from programs import kill, program, wait_for
 
 from app.config import Settings
 from app.database.engine import Database
@@ -22,38 +17,7 @@ from app.jobs.kinds import ATTRIBUTION, TASKS
 from app.jobs.submission import submit
 from workers.broker import make_celery
 
-SECONDS = 40.0
 WORKER = ["celery", "-A", "scripted_worker", "worker", "--concurrency", "2", "--loglevel", "INFO"]
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"never came: {what}")
-
-
-@contextmanager
-def program(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A child of the test in its own process group, killed with it."""
-    environment = os.environ | settings.to_environment()
-    environment["PYTHONPATH"] = f"{Path(__file__).parent}:{Path(__file__).parents[2]}"
-    with subprocess.Popen(
-        [sys.executable, "-m", *arguments], env=environment, start_new_session=True
-    ) as child:
-        try:
-            yield child
-        finally:
-            kill(child)
-
-
-def kill(child: subprocess.Popen[bytes]) -> None:
-    """``kill -9`` of the process with all its children, as the OOM killer or a reboot would."""
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
 
 
 def add(database: Database, settings: Settings, **request: Any) -> str:
