@@ -20,6 +20,10 @@ from urllib.parse import urlsplit
 import httpcore
 
 TRANSLATED = ip_network("64:ff9b::/96")  # NAT64: the last 32 bits are an IPv4 address
+UNICAST = ip_network("2000::/3")
+"""The IPv6 addresses that are given out; site-local ones, for example, are outside of it."""
+SPECIAL = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""Nobody's on the internet, which not every version of Python knows."""
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
@@ -150,8 +154,10 @@ def is_public(address: Address) -> bool:
     inner = _carried(address)
     if inner is not None:
         return is_public(inner)
+    if isinstance(address, IPv6Address) and address not in UNICAST:
+        return False
     return address.is_global and not (
-        address.is_multicast or address.is_reserved or address.is_unspecified
+        address.is_multicast or address.is_reserved or any(address in block for block in SPECIAL)
     )
 
 

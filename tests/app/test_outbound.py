@@ -71,6 +71,9 @@ def answering(body: bytes = b"hello", status: str = "200 OK", *headers: str) -> 
         *("::1", "::", "fe80::1", "fc00::1", "ff0e::1", "2001:db8::1", "::ffff:10.0.0.1"),
         *("::ffff:127.0.0.1", "64:ff9b::a00:1", "64:ff9b::7f00:1", "2002:a00:1::", "2002:7f00:1::"),
         "2001:0:4136:e378:8000:63bf:f5ff:fffe",  # Teredo, of 10.0.0.1
+        # Those that Python's own list does not have, or not in every version.
+        *("192.0.0.8", "192.0.0.192", "192.88.99.1", "::ffff:192.0.0.192", "64:ff9b::c000:c0"),
+        *("fec0::1", "3fff::1", "64:ff9b:1::a00:1", "::10.0.0.1", "5f00::1", "4000::1"),
     ],
 )
 def test_addresses_of_this_network_are_not_asked(address: str) -> None:
