@@ -194,6 +194,11 @@ def test_a_key_opens_its_scopes_alone(
     assert (refused.status_code, refused.json()["detail"]) == (403, "it lacks attributions:write")
     assert api.get("/v1/datasets", headers=reader).status_code == 403
     assert api.get("/v1/api-keys", headers=reader).status_code == 403
+    assert api.get("/v1/webhooks", headers=reader).status_code == 403
+    listener = bearer(database, "ada", "webhooks:read")
+    assert api.get("/v1/webhooks", headers=listener).status_code == 200
+    refused = api.post("/v1/webhooks/secret", headers=listener)
+    assert (refused.status_code, refused.json()["detail"]) == (403, "it lacks webhooks:write")
 
 
 def test_keys_end(api: TestClient, database: Database, ada: dict[str, str]) -> None:
