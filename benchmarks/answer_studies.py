@@ -167,7 +167,8 @@ def creators(subject: Subject) -> Answer:
     samples = ImageFolder(subject.data).samples
     labels, groups = strata(samples, "creator"), truth.protocol["design"]["groups"]
     rows = [["queries", "score", "largest share = missed most", "Spearman over queries"]]
-    figures: dict[str, Any] = {"training_seeds": len(truth.seeds), "groups": groups}
+    seeds = int(truth.measured.all(axis=0).sum())
+    figures: dict[str, Any] = {"training_seeds": seeds, "groups": groups}
     for query_set in subject.queries:
         lost = lost_without(truth, query_set)
         halves = lost[::2].mean(axis=0), lost[1::2].mean(axis=0)

@@ -19,13 +19,14 @@ def lost_without(truth: GroundTruth, query_set: str) -> Array:
     """How much each query's loss rises when a group is left out: ``(S, Q, groups)``.
 
     The ground truth's first subset is everything, and every other one lacks one group
-    (``headwater evaluate retrain --leave-out``).
+    (``headwater evaluate retrain --leave-out``).  Seeds that are not complete do not count.
     """
     if truth.protocol["design"]["kind"] != "leave-out":
         raise InputError("the ground truth is of random subsets, not of groups left out")
-    if not truth.measured.all():
-        raise InputError("the ground truth is not complete: go on with the command that made it")
-    losses = truth.losses[:, :, truth.queries_of(query_set)].astype(np.float64)
+    whole = truth.measured.all(axis=0)
+    if not whole.any():
+        raise InputError("no training seed is complete: go on with the command that made it")
+    losses = truth.losses[:, whole][:, :, truth.queries_of(query_set)].astype(np.float64)
     return np.asarray((losses[1:] - losses[0]).transpose(1, 2, 0))
 
 

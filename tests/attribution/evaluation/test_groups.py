@@ -25,7 +25,7 @@ def test_other_ground_truths_are_refused() -> None:
     with pytest.raises(InputError, match="random subsets"):
         lost_without(truth(losses, "random"), "v")
     losses[2] = np.nan
-    with pytest.raises(InputError, match="not complete"):
+    with pytest.raises(InputError, match="no training seed is complete"):
         lost_without(truth(losses), "v")
 
 
