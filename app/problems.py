@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = {"description": "Seconds until a request may succeed", "schema": {"type": "integer"}}
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
+            **({"headers": {"Retry-After": RETRY_AFTER}} if status in (429, 503) else {}),
         }
         for status in (*statuses, 422, 429, 500, 503)
     }

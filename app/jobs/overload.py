@@ -20,7 +20,7 @@ QUEUE_SECONDS = 10
 DISK_SECONDS = 60
 
 QUESTIONS = (Job.queue == queue_of(ATTRIBUTION), Job.priority.in_((INTERACTIVE, BATCH)))
-"""Attributions as the index of turns finds them; of what else waits there, builds come later."""
+"""Attributions, as the index of turns finds them: all else that needs a model is a build."""
 
 
 def overload(
