@@ -64,7 +64,7 @@ def problem_body(
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of a route's errors."""
-    schema = ProblemDetails.model_json_schema()
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
     return {
         status: {
             "description": HTTPStatus(status).phrase,
@@ -83,6 +83,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(Exception, _unexpected)
+    _describe(app)
+
+
+def _describe(app: FastAPI) -> None:
+    """Put the schema that every error refers to into the application's OpenAPI document."""
+    written = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = written()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas.setdefault("ProblemDetails", ProblemDetails.model_json_schema())
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _response(body: dict[str, Any], headers: Any = None) -> JSONResponse:

@@ -12,7 +12,10 @@ from app.access.scopes import Scope
 class ApiKeyIn(BaseModel):
     """A key to make: at most what the caller's own key opens."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "platform", "scopes": ["attributions:read"]}]},
+    )
 
     name: str = Field(min_length=1, max_length=200)
     scopes: list[Scope] = Field(min_length=1)

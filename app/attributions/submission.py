@@ -28,7 +28,8 @@ REQUEST_BODY: dict[str, Any] = {
                         **ImageQuestion.model_json_schema()["properties"],
                     },
                     "required": ["image"],
-                }
+                },
+                "example": {"image": "(the file)", "caption": "a cat", "top_k": 10},
             },
             "application/json": {
                 "schema": {
@@ -36,7 +37,11 @@ REQUEST_BODY: dict[str, Any] = {
                         PromptQuestion.model_json_schema(),
                         UrlQuestion.model_json_schema(),
                     ]
-                }
+                },
+                "examples": {
+                    "a prompt": {"value": {"prompt": "a cat", "seed": 7}},
+                    "a URL": {"value": {"image_url": "https://example.org/picture.png"}},
+                },
             },
         },
     }

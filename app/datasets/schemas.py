@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class DatasetIn(BaseModel):
     """A folder to register; ``path`` is on the server."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "art", "path": "/datasets/art"}]}
+    )
 
     name: str = Field(min_length=1, max_length=200)
     path: str = Field(min_length=1, max_length=4000)

@@ -48,10 +48,26 @@ class Report(BaseModel):
     results: list[MeasuredScore] = Field(max_length=2000)
 
 
+EVIDENCE_EXAMPLE: dict[str, Any] = {
+    "dataset": "art",
+    "report": {
+        **{"date": "2026-11-24", "model_digest": "9f86d081…", "training_keys": "60303ae2…"},
+        **{"training_images": 2000, "subsets": 64, "training_seeds": 2, "protocol": {}},
+        "yardsticks": {"validation": {"rho": 0.27, "limit": 0.65}},
+        "results": [
+            {
+                **{"method": "das", "query_set": "validation", "damping": "label-free"},
+                **{"lds": 0.505, "std_error": 0.007, "of_limit": 0.77, "config": {}},
+            }
+        ],
+    },
+}
+
+
 class EvidenceIn(BaseModel):
     """A report, and the dataset (id or name) whose images it speaks of."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EVIDENCE_EXAMPLE]})
 
     dataset: str
     report: Report

@@ -27,7 +27,12 @@ class IndexIn(BaseModel):
     method has by default.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"model": "painter", "dataset": "art", "config": {"probes": 16}}]
+        },
+    )
 
     model: str
     dataset: str

@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 class ModelIn(BaseModel):
     """A diffusers directory and an open_clip directory to register; paths are on the server."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"name": "painter", "path": "/models/painter", "clip_path": "/models/clip"}
+            ]
+        },
+    )
 
     name: str = Field(min_length=1, max_length=200)
     path: str = Field(min_length=1, max_length=4000)

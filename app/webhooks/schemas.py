@@ -25,7 +25,14 @@ DeliveryStatus = Literal["pending", "succeeded", "failed"]
 class WebhookIn(BaseModel):
     """A server to tell of events, of all of them unless it says which."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"url": "https://platform.example/hooks", "events": ["attribution.succeeded"]}
+            ]
+        },
+    )
 
     url: Url
     events: Events = Field(default_factory=lambda: list(EVENT_TYPES))
@@ -35,7 +42,7 @@ class WebhookIn(BaseModel):
 class WebhookChange(BaseModel):
     """What shall be different; the rest stays."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"enabled": True}]})
 
     url: Url | None = None
     events: Events | None = None
