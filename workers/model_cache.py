@@ -23,6 +23,7 @@ from attribution.features import feature_extractor
 from attribution.image_folder import ImageFolder
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
+from attribution.index.manifest import IndexFormatError
 from attribution.index.search import Index
 from workers.process import database, settings
 
@@ -59,9 +60,22 @@ def load_clip(directory: str, digest: str) -> ClipEmbedder:
 
 def open_attributor(index_id: str) -> Attributor:
     """A ready index with its model and CLIP; after a takedown it is another one."""
+    row = _version(index_id)
+    while True:
+        try:
+            return _open_attributor(
+                index_id, row.model_id, row.directory, row.manifest_digest or ""
+            )
+        except (IndexFormatError, OSError):
+            # A takedown may have put another directory in its place since we looked.
+            before, row = row, _version(index_id)
+            if row.directory == before.directory:
+                raise
+
+
+def _version(index_id: str) -> IndexVersion:
     with database().read() as session:
-        row = session.get_one(IndexVersion, index_id)
-    return _open_attributor(index_id, row.model_id, row.directory, row.manifest_digest or "")
+        return session.get_one(IndexVersion, index_id)
 
 
 @lru_cache(INDEXES)

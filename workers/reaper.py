@@ -11,6 +11,7 @@ from app.attributions.retention import forget_old_attributions
 from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import now
+from app.indexes.directories import sweep_directories
 from app.jobs.kinds import Queue
 from app.jobs.recovery import announce_again, expire_overdue, recover_expired
 from app.storage import ImageStore, sweep
@@ -37,6 +38,9 @@ def reap(database: Database, settings: Settings, empty: Collection[Queue] = ()) 
     swept = sweep(database, ImageStore(settings.home), before)
     if swept:
         logger.info("deleted %d pictures of no job", swept)
+    directories = sweep_directories(database, settings.home, before)
+    if directories:
+        logger.info("deleted %d directories of no index", directories)
     if overdue:
         logger.info("%d jobs were overdue", overdue)
     if expired or waiting:

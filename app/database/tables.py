@@ -128,12 +128,12 @@ class Sample(Base):
     )
     key: Mapped[str] = mapped_column(primary_key=True)
     text: Mapped[str | None]
-    creator: Mapped[str | None]
+    creator: Mapped[str | None] = mapped_column(index=True)
     licence: Mapped[str | None]
     source: Mapped[str | None]
     creator_uri: Mapped[str | None]
     opt_out: Mapped[dict[str, Any] | None]
-    digest: Mapped[str | None]
+    digest: Mapped[str | None] = mapped_column(index=True)
 
 
 class Takedown(Owned, Base):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,14 +18,14 @@ from app.allowed_paths import allowed_directory
 from app.config import Settings
 from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name
-from app.database.tables import Dataset, Sample, TakenSample
+from app.database.tables import Dataset, Evidence, IndexVersion, Sample, TakenSample
 from app.datasets.licences import check_licences
 from app.datasets.schemas import DatasetIn
 from app.identifiers import new_id
 from app.problems import ProblemError
 from app.provenance.opt_outs import read_opt_out
 from app.storage import Thumbnails, write_whole
-from app.takedowns.service import taken_digests
+from app.takedowns.service import hold_tenant, take_out, taken_digests
 from app.uploads import check_upload
 from attribution import metadata
 
@@ -59,33 +59,52 @@ def register(
                 name=wanted.name,
                 path=str(path),
                 digest=digest,
-                sample_count=0,
+                sample_count=len(rows),
             )
             session.add(dataset)
             session.flush()
-            taken = taken_digests(session, {row["digest"] for row in rows})
-            kept = [row for row in rows if row["digest"] not in taken]
-            if not kept:
-                raise ProblemError(
-                    422, "dataset-taken-down", "All images of the folder were taken down"
-                )
-            dataset.sample_count = len(kept)
-            session.execute(insert(Sample), [{"dataset_id": dataset.id, **row} for row in kept])
-            session.add_all(
-                TakenSample(
-                    dataset_id=dataset.id,
-                    key=row["key"],
-                    digest=row["digest"],
-                    takedown_id=taken[row["digest"]],
-                )
-                for row in rows
-                if row["digest"] in taken
-            )
+            session.execute(insert(Sample), [{"dataset_id": dataset.id, **row} for row in rows])
+            _leave_out_taken(session, database.tenant, dataset, rows)
     except IntegrityError:
         # Somebody registered the name since we looked.
         with database.read() as session:
             return _same(by_id_or_name(session, Dataset, wanted.name), path, digest), False
     return dataset, True
+
+
+def _leave_out_taken(
+    session: Session, tenant_id: str, dataset: Dataset, rows: Sequence[dict[str, Any]]
+) -> None:
+    """What the tenant has taken down does not come back under another name."""
+    hold_tenant(session, tenant_id, share=True)
+    taken = taken_digests(session, {row["digest"] for row in rows})
+    gone = [row for row in rows if row["digest"] in taken]
+    if len(gone) == len(rows):
+        raise ProblemError(422, "dataset-taken-down", "All images of the folder were taken down")
+    for takedown_id in sorted(set(taken.values())):
+        theirs = {row["key"]: row["digest"] for row in gone if taken[row["digest"]] == takedown_id}
+        take_out(session, dataset.id, theirs, takedown_id)
+
+
+def delete_dataset(database: TenantDatabase, settings: Settings, wanted: str) -> None:
+    """Forget a dataset, its samples and their thumbnails; a 409 problem if something needs it."""
+    with database.write() as session:
+        hold_tenant(session, database.tenant)
+        dataset = by_id_or_name(session, Dataset, wanted, "own")
+        for what, column in (("indexes", IndexVersion), ("takedowns", TakenSample)):
+            if session.scalars(
+                select(column.dataset_id).where(column.dataset_id == dataset.id)
+            ).first():
+                raise ProblemError(409, "dataset-needed", "The dataset is needed", f"it has {what}")
+        digests = session.scalars(
+            select(Sample.digest).where(Sample.dataset_id == dataset.id)
+        ).all()
+        session.execute(delete(Evidence).where(Evidence.dataset_id == dataset.id))
+        session.execute(delete(Dataset).where(Dataset.id == dataset.id))
+    thumbnails = Thumbnails(settings.home)
+    for digest in digests:
+        if digest:
+            thumbnails.forget(digest)
 
 
 def samples_digest(samples: Sequence[metadata.Sample]) -> str:

@@ -23,7 +23,7 @@ router = APIRouter(
 @router.post(
     "",
     status_code=202,
-    responses={200: {"model": IndexOut}, **problem_responses(401, 403, 404, 413)},
+    responses={200: {"model": IndexOut}, **problem_responses(401, 403, 404, 409, 413)},
 )
 def build_index(
     wanted: IndexIn, response: Response, database: DatabaseDep, settings: SettingsDep
@@ -66,3 +66,17 @@ def activate_index(index: str, database: DatabaseDep) -> IndexOut:
     found = service.activate_version(database, index)
     with database.read() as session:
         return service.present(session, [found])[0]
+
+
+@router.post("/{index}/deactivate", responses=problem_responses(401, 403, 404))
+def deactivate_index(index: str, database: DatabaseDep) -> IndexOut:
+    """Let this version answer only questions that name it."""
+    found = service.deactivate_version(database, index)
+    with database.read() as session:
+        return service.present(session, [found])[0]
+
+
+@router.delete("/{index}", status_code=204, responses=problem_responses(401, 403, 404, 409))
+def delete_index(index: str, database: DatabaseDep, settings: SettingsDep) -> None:
+    """Delete a version and its files, unless it is active, being built, or has kept answers."""
+    service.delete_version(database, settings, index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,10 +15,11 @@ from app.database.tables import Dataset, IndexVersion, Job, Model
 from app.evidence import service as evidence
 from app.evidence.schemas import EvidenceOut
 from app.identifiers import new_id
+from app.indexes.directories import directory_of, discard
 from app.indexes.methods import served_methods
 from app.indexes.schemas import IndexIn, IndexOut, IndexUrls, Progress
 from app.jobs.index_builds import activate
-from app.jobs.kinds import BUILD, INDEX_FINALISE, INDEX_SHARD
+from app.jobs.kinds import ATTRIBUTION, BUILD, INDEX_FINALISE, INDEX_SHARD
 from app.jobs.overload import full_disk
 from app.jobs.submission import submit
 from app.problems import ProblemError
@@ -28,15 +29,15 @@ def build(
     database: TenantDatabase, settings: Settings, wanted: IndexIn
 ) -> tuple[IndexVersion, bool]:
     """Submit a build, one job a shard; the flag is False where an equal one is there already."""
-    with database.read() as session:
-        model = by_id_or_name(session, Model, wanted.model)
-        dataset = by_id_or_name(session, Dataset, wanted.dataset)
-        if known := _equal_build(session, model, dataset, wanted):
-            return known, False
-    if refused := full_disk(settings):
-        raise refused
     try:
         with database.write() as session:
+            # A takedown or deletion comes before this or after it.
+            model = by_id_or_name(session, Model, wanted.model, "share")
+            dataset = by_id_or_name(session, Dataset, wanted.dataset, "share")
+            if known := _equal_build(session, model, dataset, wanted):
+                return known, False
+            if refused := full_disk(settings):
+                raise refused
             return _submit_build(session, settings, model, dataset, wanted), True
     except IntegrityError:
         # An equal request was faster.
@@ -56,6 +57,37 @@ def activate_version(database: TenantDatabase, index_id: str) -> IndexVersion:
             )
         activate(session, index)
         return index
+
+
+def deactivate_version(database: TenantDatabase, index_id: str) -> IndexVersion:
+    """Let a version answer only who asks for it; its model then answers nothing unasked."""
+    with database.write() as session:
+        index = index_by_id(session, index_id, "own")
+        index.active = False
+        return index
+
+
+def delete_version(database: TenantDatabase, settings: Settings, index_id: str) -> None:
+    """Forget a version that nothing needs, with its files; else a 409 problem says what does."""
+    with database.write() as session:
+        index = index_by_id(session, index_id, "own")
+        if index.state == "building":
+            raise _needed("it is being built")
+        if index.active:
+            raise _needed("it is active: activate another version, or deactivate it")
+        asked = (Job.index_id == index.id, Job.kind == ATTRIBUTION)
+        kept = session.scalar(select(func.count()).where(*asked, Job.deleted_at.is_(None)))
+        if kept:
+            raise _needed(f"{kept} attributions were asked of it: delete them first")
+        # Of deleted attributions it is only known that they were.
+        session.execute(update(Job).where(*asked).values(index_id=None))
+        session.execute(delete(Job).where(Job.index_id == index.id))
+        session.delete(index)
+    discard(settings.home, index_id)
+
+
+def _needed(reason: str) -> ProblemError:
+    return ProblemError(409, "index-needed", "The index is needed", reason)
 
 
 def page_of_indexes(session: Session, cursor: str | None, limit: int) -> Sequence[IndexVersion]:
@@ -109,6 +141,8 @@ def _equal_build(
 def _submit_build(
     session: Session, settings: Settings, model: Model, dataset: Dataset, wanted: IndexIn
 ) -> IndexVersion:
+    if not dataset.sample_count:
+        raise ProblemError(409, "dataset-empty", "All images of the dataset were taken down")
     index_id = new_id("idx")
     index = IndexVersion(
         id=index_id,
@@ -117,7 +151,7 @@ def _submit_build(
         config=wanted.whole_config().to_dict(),
         config_digest=wanted.whole_config().digest(),
         shard_size=settings.shard_size,
-        directory=f"indexes/{index_id}",
+        directory=directory_of(index_id),
     )
     session.add(index)
     session.flush()

@@ -18,8 +18,12 @@ def finalise_after_last_shard(session: Session, settings: Settings, index_id: st
 
     The lock makes two last shards take turns: the second one sees the first one's end.
     """
-    owner = select(IndexVersion.tenant_id).where(IndexVersion.id == index_id)
-    tenant = session.scalars(owner.with_for_update()).one()
+    owner = select(IndexVersion.tenant_id).where(
+        IndexVersion.id == index_id, IndexVersion.state != "failed"
+    )
+    tenant = session.scalars(owner.with_for_update()).one_or_none()
+    if tenant is None:  # the build was ended meanwhile
+        return
     left = session.scalar(
         select(func.count()).where(
             Job.index_id == index_id, Job.kind == INDEX_SHARD, Job.status != "succeeded"
@@ -41,9 +45,12 @@ def mark_ready(session: Session, index_id: str, manifest_digest: str) -> None:
     """The index is whole: ready, and its model's active one.
 
     One that answers other methods than the active one stands beside it until somebody activates
-    it: a baseline built for comparison does not take over.
+    it: a baseline built for comparison does not take over.  A build that was ended while its last
+    job was ending stays so.
     """
-    index = session.get_one(IndexVersion, index_id)
+    index = session.get_one(IndexVersion, index_id, populate_existing=True, with_for_update=True)
+    if index.state != "building":
+        return
     index.state = "ready"
     index.manifest_digest = manifest_digest
     index.ready_at = now()

@@ -16,11 +16,11 @@ router = APIRouter(
 )
 
 
-@router.post("", status_code=202, responses=problem_responses(401, 403, 404, 413))
+@router.post("", status_code=202, responses=problem_responses(401, 403, 404, 410, 413))
 def take_down(
     wanted: TakedownIn, response: Response, database: DatabaseDep, settings: SettingsDep
 ) -> TakedownOut:
-    """Take images down.  No answer names them from now on.
+    """Take images down, and what has the same content elsewhere.  No answer names them from now on.
 
     A job then removes them from index files, old answers, thumbnails and exports.  The same content
     is left out of datasets that are registered later.
@@ -46,3 +46,9 @@ def get_takedown(takedown: str, database: DatabaseDep) -> TakedownOut:
     """One takedown, with the progress of its job."""
     with database.read() as session:
         return service.present(session, service.find(session, takedown))
+
+
+@router.post("/{takedown}/retry", status_code=202, responses=problem_responses(401, 403, 404, 409))
+def retry_takedown(takedown: str, database: DatabaseDep, settings: SettingsDep) -> TakedownOut:
+    """Go on with a takedown whose job has failed, once its reason is put right."""
+    return service.retry(database, settings, takedown)

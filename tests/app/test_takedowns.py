@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fastapi.testclient import TestClient
 from places import Places
 from sqlalchemy import select, update
 
+from app.config import Settings
 from app.database.engine import Database
-from app.database.tables import IndexVersion, Job
+from app.database.tables import DEFAULT_TENANT, Dataset, IndexVersion, Job, Sample, Tenant
+from app.datasets import service as datasets
+from app.datasets.schemas import DatasetIn
+from app.jobs.kinds import TAKEDOWN
 from app.takedowns.redaction import redacted
 
 
@@ -112,22 +117,117 @@ def test_samples_are_found_by_what_they_are(http: TestClient, places: Places) ->
 
 def test_an_old_answer_loses_what_it_names() -> None:
     rows = [{"key": key, "share": share} for key, share in (("a", 0.5), ("b", 0.3), ("c", 0.1))]
+    owners = [{"creator": creator, "share": 0.3} for creator in ("Ada", "Bob", "unknown")]
     result = {
         "contributors": rows,
         "listed_share": 0.9,
-        "by_creator": [{"creator": "Ada", "share": 0.6}, {"creator": "Bob", "share": 0.4}],
+        "by_creator": owners,
         "near_duplicates": [["a", "b"], ["b", "c", "d"]],
     }
-    smaller = redacted(result, {"a"}, None)
+    smaller = redacted(result, {"a"}, {"Ada", "Bob", None})
     assert smaller is not None
     assert [row["key"] for row in smaller["contributors"]] == ["b", "c"]
     assert smaller["listed_share"] == pytest.approx(0.4)
     assert smaller["near_duplicates"] == [["b", "c", "d"]]
-    assert (len(smaller["by_creator"]), smaller["redacted"]) == (2, 1)
-    again = redacted(smaller, {"a", "b"}, "Ada")
+    assert (smaller["by_creator"], smaller["redacted"]) == (owners, 1)
+    again = redacted(smaller, {"a", "b"}, {"Bob"})
     assert again is not None
-    assert ([row["creator"] for row in again["by_creator"]], again["redacted"]) == (["Bob"], 2)
-    assert redacted(result, {"z"}, None) is None
+    assert ([row["creator"] for row in again["by_creator"]], again["redacted"]) == (
+        ["Bob", "unknown"],
+        2,
+    )
+    assert redacted(result, {"z"}, {"Ada", "Bob"}) is None
+
+
+def test_the_same_content_goes_wherever_it_is(
+    http: TestClient, places: Places, database: Database
+) -> None:
+    """Under another key of the dataset, and in another dataset; what is alike elsewhere stays."""
+    copy = places.dataset / "copy.png"
+    copy.write_bytes((places.dataset / "0.png").read_bytes())
+    for name in ("first", "second"):
+        made = http.post("/v1/datasets", json={"name": name, "path": str(places.dataset)})
+        assert (made.status_code, made.json()["sample_count"]) == (201, 6)
+    with database.write() as session:
+        session.add(Tenant(id="other"))
+        session.flush()
+        theirs = Dataset(
+            **{"id": "ds_other", "tenant_id": "other", "name": "theirs", "path": "/theirs"},
+            **{"digest": "", "sample_count": 1},
+        )
+        session.add(theirs)
+        session.flush()
+        digest = session.scalars(select(Sample.digest).where(Sample.key == "0.png").limit(1)).one()
+        session.add(Sample(dataset_id="ds_other", key="0.png", digest=digest))
+    accepted = http.post("/v1/takedowns", json={"dataset": "first", "keys": ["0.png"]})
+    assert (accepted.status_code, accepted.json()["images"]) == (202, 4)
+    for name in ("first", "second"):
+        assert http.get(f"/v1/datasets/{name}").json()["sample_count"] == 4
+        for key in ("0.png", "copy.png"):
+            assert http.get(f"/v1/datasets/{name}/samples/{key}/image").status_code == 410
+    with database.read() as session:
+        assert session.get(Sample, ("ds_other", "0.png")) is not None
+        assert session.get_one(Dataset, "ds_other").revision == 0
+
+    # Asked again: it is done.  And contents of two takedowns are left out of a third dataset.
+    again = http.post("/v1/takedowns", json={"dataset": "first", "keys": ["0.png", "1.png"]})
+    told = "1 of the keys were taken down already"
+    assert (again.status_code, again.json()["detail"]) == (410, told)
+    assert http.post("/v1/takedowns", json={"dataset": "first", "keys": ["1.png"]}).is_success
+    third = http.post("/v1/datasets", json={"name": "third", "path": str(places.dataset)})
+    assert third.json()["sample_count"] == 3
+    assert http.get("/v1/datasets/third/samples/copy.png/image").status_code == 410
+
+
+def test_a_registration_and_a_takedown_take_turns(
+    service: Settings, http: TestClient, places: Places, database: Database
+) -> None:
+    """However they meet, no dataset has a content that was taken down."""
+    register(http, places)
+
+    def registration(number: int) -> bool:
+        wanted = DatasetIn(name=f"again {number}", path=str(places.dataset))
+        settings = service.model_copy(update={"dataset_roots": [places.dataset.resolve()]})
+        return datasets.register(database.of_tenant(DEFAULT_TENANT), settings, wanted)[1]
+
+    with ThreadPoolExecutor(5) as pool:
+        made = [pool.submit(registration, number) for number in range(4)]
+        taken = {"dataset": "pictures", "creator": "Ada"}
+        assert http.post("/v1/takedowns", json=taken).status_code == 202
+        assert all(one.result() for one in made)
+    listed = http.get("/v1/datasets").json()["items"]
+    assert [row["sample_count"] for row in listed] == [2] * 5
+    assert {row["creator"] for row in http.get("/v1/samples").json()["items"]} == {"Bob"}
+
+
+def test_a_failed_takedown_is_tried_again(
+    http: TestClient, places: Places, database: Database
+) -> None:
+    register(http, places)
+    made = http.post("/v1/takedowns", json={"dataset": "pictures", "keys": ["0.png"]})
+    retry = f"{made.headers['Location']}/retry"
+    refused = http.post(retry)
+    assert (refused.status_code, refused.json()["detail"]) == (409, "it is queued")
+    with database.write() as session:
+        session.execute(update(Job).where(Job.kind == TAKEDOWN).values(status="failed"))
+    again = http.post(retry)
+    assert (again.status_code, again.json()["status"]) == (202, "queued")
+    assert again.json()["id"] == made.json()["id"]
+    assert http.post("/v1/takedowns/tkd_none/retry").status_code == 404
+
+
+def test_a_dataset_without_images_is_not_indexed(http: TestClient, places: Places) -> None:
+    register(http, places)
+    for creator in ("Ada", "Bob"):
+        wanted = {"dataset": "pictures", "creator": creator}
+        assert http.post("/v1/takedowns", json=wanted).status_code == 202
+    paths = {"path": str(places.model), "clip_path": str(places.clip)}
+    http.post("/v1/models", json={"name": "tiny", **paths})
+    refused = http.post("/v1/indexes", json={"model": "tiny", "dataset": "pictures"})
+    assert (refused.status_code, refused.json()["type"]) == (
+        409,
+        "urn:headwater:problem:dataset-empty",
+    )
 
 
 def test_an_index_that_is_ready_stays_so(

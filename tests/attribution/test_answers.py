@@ -96,3 +96,10 @@ def test_an_image_that_is_not_considered_has_no_part(rng: np.random.Generator) -
     ]
     assert cast(float, answer["listed_share"]) == pytest.approx(1)
     assert replace(smaller, method="das").keys == ["b", "c", "d"]
+
+
+def test_of_nothing_considered_nothing_is_said() -> None:
+    emptied = attribution(np.ones((4, 4))).without(set(KEYS))
+    answer = compose_answer(emptied, OWNERS, top_k=3)
+    assert (answer["contributors"], answer["by_creator"]) == ([], [])
+    assert (answer["listed_share"], answer["unattributed_share"]) == (0.0, 0.0)

@@ -52,19 +52,23 @@ def answer(job: tables.Job, lease: Lease) -> Outcome:
         candidate_count=question["candidate_count"],
         on_progress=lease.report,
     )
-    owners = samples_of(whose)
-    composed = compose_answer(
-        attribution.without(whose.taken) if whose.taken else attribution, owners, question["top_k"]
-    )
-    opted_out = composed.pop("opted_out")
-    conflicts = licence_conflicts(composed["by_licence"], opted_out)
     measured = evidence_for(job.index_id, question["method"])
 
+    def composed(whose: Catalogue) -> dict[str, Any]:
+        considered = attribution.without(whose.taken) if whose.taken else attribution
+        found = compose_answer(considered, samples_of(whose), question["top_k"])
+        conflicts = licence_conflicts(found["by_licence"], found.pop("opted_out"))
+        return found | {"licence_conflicts": conflicts, "evidence": measured}
+
     def also(session: Session) -> None:
-        whose.must_be_unchanged(session)
+        # No takedown comes between what is looked at here and the commit.
+        dataset = session.get_one(tables.Dataset, whose.dataset_id, with_for_update={"read": True})
+        now = Catalogue.of(session, dataset)
+        if now != whose:  # images were taken down while the answer was computed
+            session.get_one(tables.Job, job.id).result = composed(now)
         submit_signing(session, settings(), job)
 
-    return Outcome(composed | {"licence_conflicts": conflicts, "evidence": measured}, also)
+    return Outcome(composed(whose), also)
 
 
 def drawing_of(question: dict[str, Any]) -> Drawing:
@@ -115,19 +119,17 @@ class Catalogue:
     revision: int
     taken: frozenset[str]
 
-    def must_be_unchanged(self, session: Session) -> None:
-        """Refuse to write an answer that may name what was taken down meanwhile."""
-        dataset = session.get_one(tables.Dataset, self.dataset_id, with_for_update={"read": True})
-        if dataset.revision != self.revision:
-            raise RuntimeError("images were taken down while the answer was computed")
+    @classmethod
+    def of(cls, session: Session, dataset: tables.Dataset) -> Catalogue:
+        """What there is at this moment."""
+        return cls(dataset.id, dataset.revision, taken_keys(session, dataset.id))
 
 
 def catalogue_of(index_id: str) -> Catalogue:
-    """The index's dataset at this moment."""
+    """That of an index's dataset."""
     with database().read() as session:
         index = session.get_one(tables.IndexVersion, index_id)
-        dataset = session.get_one(tables.Dataset, index.dataset_id)
-        return Catalogue(dataset.id, dataset.revision, taken_keys(session, dataset.id))
+        return Catalogue.of(session, session.get_one(tables.Dataset, index.dataset_id))
 
 
 @lru_cache(2)
