@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
@@ -81,6 +81,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(DataError, _unstorable)
+    app.add_exception_handler(IntegrityError, _changed_meanwhile)
     app.add_exception_handler(OperationalError, _database_away)
     app.add_exception_handler(Exception, _unexpected)
     _describe(app)
@@ -138,6 +139,13 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     logger.warning("the database cannot be used", exc_info=error)
     body = problem_body(503, "database-unreachable", "The database cannot be reached")
     return _response(body, {"Retry-After": "5"})
+
+
+async def _changed_meanwhile(request: Request, error: Exception) -> JSONResponse:
+    # An index that is deleted while it is asked, for example.
+    logger.warning("a row's neighbour went away on %s", request.url.path)
+    title = "Something that the request names was changed at this moment"
+    return _response(problem_body(409, "changed-meanwhile", title), {"Retry-After": "1"})
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -54,6 +54,15 @@ def get_dataset(dataset: str, database: DatabaseDep) -> DatasetOut:
         return DatasetOut.model_validate(by_id_or_name(session, Dataset, dataset))
 
 
+@router.delete("/{dataset}", status_code=204, responses=problem_responses(401, 403, 404, 409))
+def delete_dataset(dataset: str, database: DatabaseDep, settings: SettingsDep) -> None:
+    """Forget a dataset, unless it has an index or a takedown.  Its folder is left alone.
+
+    Takedowns stay because they keep what was taken down from coming back.
+    """
+    service.delete_dataset(database, settings, dataset)
+
+
 @router.get("/{dataset}/samples", responses=problem_responses(401, 403, 404))
 def list_samples(
     dataset: str, database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50

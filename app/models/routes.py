@@ -49,6 +49,12 @@ def get_model(model: str, database: DatabaseDep) -> ModelOut:
         return ModelOut.model_validate(by_id_or_name(session, Model, model))
 
 
+@router.delete("/{model}", status_code=204, responses=problem_responses(401, 403, 404, 409))
+def delete_model(model: str, database: DatabaseDep) -> None:
+    """Forget a model and its evidence, unless it has an index.  Its directory is left alone."""
+    service.delete(database, model)
+
+
 @router.post(
     "/{model}/evidence", status_code=201, responses=problem_responses(401, 403, 404, 409, 413)
 )

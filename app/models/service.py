@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import sqlalchemy as sql
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -12,7 +13,7 @@ from app.allowed_paths import allowed_directory
 from app.config import Settings
 from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name
-from app.database.tables import Model
+from app.database.tables import Evidence, IndexVersion, Model
 from app.identifiers import new_id
 from app.models.schemas import ModelIn
 from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, pipeline_class, weights_digest
@@ -57,6 +58,20 @@ def page_of_models(session: Session, cursor: str | None, limit: int) -> Sequence
     if cursor:
         query = query.where(Model.id < cursor)
     return session.scalars(query).all()
+
+
+def delete(database: TenantDatabase, wanted: str) -> None:
+    """Forget a model and what was measured of it; a 409 problem if it has an index."""
+    with database.write() as session:
+        model = by_id_or_name(session, Model, wanted, "own")
+        if session.scalars(
+            select(IndexVersion.id).where(IndexVersion.model_id == model.id)
+        ).first():
+            raise ProblemError(
+                409, "model-needed", "The model is needed", "it has indexes: delete them first"
+            )
+        session.execute(sql.delete(Evidence).where(Evidence.model_id == model.id))
+        session.delete(model)
 
 
 def _same(known: Model, wanted: Model) -> Model:
