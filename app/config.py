@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     """A job that nobody claimed for so long gets another message; then after twice its age."""
     sweep_seconds: float = Field(default=3600, gt=0)
     """A picture that no job speaks of is deleted after so long."""
+    drain_seconds: float = Field(default=10, ge=0)
+    """After SIGTERM: requests are answered, jobs ended or else given back to the queue."""
     time_limit_seconds: int = Field(default=6 * 3600, ge=1)
     """A task that runs longer is killed with its process."""
 

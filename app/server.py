@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import uvicorn
@@ -9,12 +10,11 @@ import uvicorn
 from app import logs
 from app.config import Settings
 
-DRAIN_SECONDS = 10
-
 
 def main() -> None:
     """Serve until SIGTERM, then answer what has begun."""
-    logs.configure(Settings().log_format, "api")
+    settings = Settings()
+    logs.configure(settings.log_format, "api")
     uvicorn.run(
         "app.main:create_app",
         factory=True,
@@ -23,7 +23,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
 
 

@@ -22,7 +22,7 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import upgrade
 
-STOP_SECONDS = 15.0
+GRACE_SECONDS = 5.0  # what programs take to end once their work has
 START_SECONDS = 60.0
 LONGEST_BACK_OFF = 30.0
 PR_SET_PDEATHSIG = 1
@@ -85,8 +85,8 @@ class Child:
 def serve(settings: Settings, host: str, port: int) -> None:
     """Migrate, then run everything until SIGTERM or SIGINT, or until the HTTP server ends.
 
-    A job that is running at the end and does not finish within seconds is done again at the next
-    start, when its lease has run out.
+    A job that is running at the end and does not finish within ``drain_seconds`` goes back to the
+    queue, for the next start.
     """
     logs.configure(settings.log_format, "supervisor")
     database = Database(settings.database_url)
@@ -109,7 +109,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
         for child in children:
             if child.process.poll() is None:
                 child.process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + settings.drain_seconds + GRACE_SECONDS
         for child in children:
             child.stop(deadline)
     if not stop.is_set():
@@ -135,7 +135,7 @@ def running_server(settings: Settings) -> Iterator[str]:
             yield url
         finally:
             supervisor.process.terminate()
-            supervisor.stop(time.monotonic() + STOP_SECONDS + 5)
+            supervisor.stop(time.monotonic() + settings.drain_seconds + 2 * GRACE_SECONDS)
 
 
 def _programs(settings: Settings, host: str, port: int) -> list[tuple[str, list[str]]]:

@@ -12,10 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.database.engine import Database
-from app.jobs.claims import Claim, LeaseLostError, extend_lease, report_progress
+from app.jobs.claims import Claim, LeaseLostError, extend_lease, give_back, report_progress
 from app.tracing import mark_stage
+from workers.shutdown import time_is_up
 
 REPORT_SECONDS = 0.5
+LOOK_SECONDS = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -76,12 +78,27 @@ class Lease:
         self._entered = now
 
     def _beat(self) -> None:
-        while not self._ended.wait(self._settings.lease_seconds / 4):
+        pause = self._settings.lease_seconds / 4
+        extended = time.monotonic()
+        while not self._ended.wait(min(pause, LOOK_SECONDS)):
             try:
-                with self._database.write() as session:
-                    extend_lease(session, self._settings, self.claim)
+                if time_is_up():
+                    self._give_back()
+                    return
+                if time.monotonic() > extended + pause:
+                    with self._database.write() as session:
+                        extend_lease(session, self._settings, self.claim)
+                    extended = time.monotonic()
             except LeaseLostError:
                 self._lost.set()
                 return
             except SQLAlchemyError:
                 logger.warning("the lease was not extended", exc_info=True)
+
+    def _give_back(self) -> None:
+        # From here, since the work may be deep in one long step: whatever it still writes is
+        # refused, and at its next report it learns that it should stop.
+        with self._database.write() as session:
+            give_back(session, self._settings, self.claim)
+        self._lost.set()
+        logger.info("%s goes back to the queue: the worker is stopping", self.claim.job_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import CursorResult, Update, select, update
@@ -99,6 +99,15 @@ def retry_or_fail(
     requeue_or_fail(session, settings, session.get_one(Job, held.job_id), problem)
 
 
+def give_back(session: Session, settings: Settings, held: Claim) -> None:
+    """Queue the job again at once, because its worker is stopping.
+
+    The attempt is not held against it.  Its number stays: only ever higher ones can be a fence.
+    """
+    _write(session, _mine(held).values(max_attempts=Job.max_attempts + 1))
+    _requeue(session, settings, session.get_one(Job, held.job_id), now())
+
+
 def requeue_or_fail(
     session: Session, settings: Settings, job: Job, problem: dict[str, Any]
 ) -> None:
@@ -106,10 +115,14 @@ def requeue_or_fail(
     if job.attempt >= job.max_attempts:
         end_with_problem(session, job, problem)
     else:
-        job.status = "queued"
-        job.lease_until = None
-        announce(session, settings, job, due_at=now() + pause_after(settings, job))
-        record(session, job.id)
+        _requeue(session, settings, job, now() + pause_after(settings, job))
+
+
+def _requeue(session: Session, settings: Settings, job: Job, due_at: datetime) -> None:
+    job.status = "queued"
+    job.lease_until = None
+    announce(session, settings, job, due_at=due_at)
+    record(session, job.id)
 
 
 def end_with_problem(session: Session, job: Job, problem: dict[str, Any]) -> None:
