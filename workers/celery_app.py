@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import signal
+from functools import partial
 from typing import Any
 
 from celery.signals import setup_logging, worker_process_init, worker_ready
@@ -26,11 +27,13 @@ def _leave_logs_alone(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # celery is untyped
 def _begin_to_beat(sender: Any, **_: Any) -> None:
+    # Celery says so again whenever it has found its broker again.
     queues = {queue.name for queue in sender.task_consumer.queues}
+    beat_of = partial(heartbeats.start, settings.database_url, settings.heartbeat_seconds)
     if settings.gpu_queue in queues:
-        heartbeats.start(settings, "gpu worker")
+        beat_of("gpu worker")
     if settings.cpu_queue in queues:
-        heartbeats.start(settings, "cpu worker")
+        beat_of("cpu worker")
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]  # celery is untyped

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from app.database.tables import Job
 from app.jobs.kinds import ATTRIBUTION, TASKS
-from workers.broker import make_celery
+from workers.celery_app import celery_app
 from workers.execution import Outcome, run_next
 from workers.leases import Lease
 from workers.process import database, settings
 
-celery_app = make_celery(settings())
 celery_app.conf.include = []
 
 
@@ -26,7 +25,10 @@ def scripted() -> None:
 
 
 def follow_script(job: Job, lease: Lease) -> Outcome:
-    """Leave a trace of the execution; in the first attempts sleep or fail as told."""
+    """Leave a trace of the execution; in the first attempts sleep or fail as told.
+
+    A minute's sleep ends when a file says so.  The deaf report nothing meanwhile.
+    """
     traces = Path(settings().home) / "traces"
     traces.mkdir(parents=True, exist_ok=True)
     with (traces / job.id).open("a") as trace:
@@ -34,7 +36,11 @@ def follow_script(job: Job, lease: Lease) -> Outcome:
     if job.attempt <= job.request.get("fail_attempts", 0):
         raise RuntimeError("the script says so")
     if job.attempt <= job.request.get("sleep_attempts", 0):
+        lease.report("sleeping", 0.5)
         for _ in range(600):
-            lease.report("sleeping", 0.5)
+            if (traces / f"{job.id}.wake").exists():
+                break
+            if not job.request.get("deaf"):
+                lease.report("sleeping", 0.5)
             time.sleep(0.1)
     return Outcome({"attempt": job.attempt})
