@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from http import HTTPStatus
 from typing import Any
 
@@ -135,6 +136,9 @@ async def _unstorable(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, OperationalError)
+    if isinstance(error.orig, sqlite3.Error) and "no such" in str(error.orig):
+        return await _unexpected(request, error)  # SQLite's word for a missing table too
     # It restarts, or is out of reach: nothing is wrong with the request.
     logger.warning("the database cannot be used", exc_info=error)
     body = problem_body(503, "database-unreachable", "The database cannot be reached")
