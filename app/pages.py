@@ -11,7 +11,7 @@ from pydantic import BaseModel
 Row = TypeVar("Row")
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Largest number of items")]
-Cursor = Annotated[str | None, Query(max_length=1000, description="`next_cursor` of a page")]
+Cursor = Annotated[str | None, Query(max_length=5000, description="`next_cursor` of a page")]
 
 
 class Page(BaseModel, Generic[Row]):

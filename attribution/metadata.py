@@ -2,9 +2,9 @@
 
 The metadata follows the image-folder convention of Hugging Face datasets: one JSON object a line
 with ``file_name`` (relative to the folder) and, all optional, ``text``, ``creator``,
-``creator_uri``, ``licence`` (SPDX), ``source``, ``opt_out`` (true, or which uses are not allowed)
-and, for pictures that a model has drawn, ``seed``.  Nothing here opens an image or imports torch:
-the API reads folders too.
+``creator_uri``, ``licence`` (SPDX; a list where all of several hold), ``source``, ``opt_out``
+(true, or which uses are not allowed) and, for pictures that a model has drawn, ``seed``.  Nothing
+here opens an image or imports torch: the API reads folders too.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def _read_row(line: str, root: Path, where: str) -> Sample:
     if not exists:
         raise ImageFolderError(f"{where}: {key} does not exist")
     owner = {field: row.get(field) for field in OWNER_FIELDS}
+    owner["licence"] = _all_of(owner["licence"])
     for field, value in owner.items():
         if value is not None and not isinstance(value, str):
             raise ImageFolderError(f"{where}: {field} must be a string")
@@ -108,6 +109,14 @@ def _read_row(line: str, root: Path, where: str) -> Sample:
     if seed is not None and (type(seed) is not int or not 0 <= seed < 2**63):
         raise ImageFolderError(f"{where}: seed must be a whole number in 0..2^63-1")
     return Sample(key, **owner, opt_out=_opt_out(row.get("opt_out"), where), seed=seed)
+
+
+def _all_of(licences: object) -> object:
+    """One expression of a list of them: not knowing better, every one must be kept."""
+    if isinstance(licences, list) and all(isinstance(one, str) and one for one in licences):
+        several = [f"({one})" if " " in one else one for one in licences]
+        return " AND ".join(several) if len(licences) > 1 else next(iter(licences), None)
+    return licences
 
 
 def _opt_out(value: object, where: str) -> dict[str, str] | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.catalogue.schemas import Contributor
 from app.database.tables import Dataset, Sample
@@ -18,6 +19,7 @@ class SampleFilter:
     """Which samples are looked for; what is None is not asked."""
 
     dataset: str | None = None
+    key: str | None = None
     creator: str | None = None
     licence: str | None = None
     opted_out: bool | None = None
@@ -30,6 +32,7 @@ def samples(
     query = select(Sample).join(Dataset, Dataset.id == Sample.dataset_id)
     for column, value in (
         (Sample.dataset_id, wanted.dataset),
+        (Sample.key, wanted.key),
         (Sample.creator, wanted.creator),
         (Sample.licence, wanted.licence),
     ):
@@ -74,23 +77,35 @@ def contributors(session: Session, cursor: str | None, limit: int) -> Iterator[C
     if cursor:
         query = query.where(Sample.creator > cursor)
     rows = session.execute(query).all()
-    licences = _licences(session, [row[0] for row in rows if row[0]])
+    creators = [row[0] for row in rows]
+    licences = _each_creators(session, Sample.licence, creators)
+    datasets = _each_creators(session, Sample.dataset_id, creators)
     for creator, uri, images, opted_out in rows:
         yield Contributor(
             creator=creator,
             creator_uri=uri,
             images=images,
             opted_out=opted_out,
-            licences=sorted(licence for name, licence in licences if name == creator),
+            licences=licences[creator],
+            datasets=datasets[creator],
         )
 
 
-def _licences(session: Session, creators: Sequence[str]) -> list[tuple[str, str]]:
+def _each_creators(
+    session: Session,
+    column: InstrumentedAttribute[str | None] | InstrumentedAttribute[str],
+    creators: Sequence[str | None],
+) -> defaultdict[str | None, list[str]]:
+    """The different values of a column that each creator's images have."""
     query = (
-        select(Sample.creator, Sample.licence)
+        select(Sample.creator, column)
         .join(Dataset, Dataset.id == Sample.dataset_id)
-        .where(Sample.creator.in_(creators), Sample.licence.is_not(None))
+        .where(Sample.creator.in_(creators))
         .distinct()
+        .order_by(column)
     )
-    rows = session.execute(query)
-    return [(creator, licence) for creator, licence in rows if creator and licence]
+    found: defaultdict[str | None, list[str]] = defaultdict(list)
+    for creator, value in session.execute(query):
+        if value:
+            found[creator].append(value)
+    return found

@@ -23,3 +23,4 @@ class Contributor(BaseModel):
     images: int
     opted_out: int
     licences: list[str]
+    datasets: list[str]

@@ -19,13 +19,15 @@ from license_expression import (
     get_spdx_licensing,
 )
 
+from app.datasets.licences import OWN_LICENCE
+
 UNKNOWN = "unknown"
 
 # Families of SPDX identifiers that set a condition, and what it asks.
 CONDITIONS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     (
         "non-commercial",
-        re.compile(r"-NC(-|$)", re.IGNORECASE),
+        re.compile(r"-NC(-|$)|^PolyForm-Noncommercial|^NCGL-", re.IGNORECASE),
         "the licence allows no commercial use of works made from the image",
     ),
     (
@@ -35,8 +37,15 @@ CONDITIONS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ),
     (
         "share-alike",
-        re.compile(r"-SA(-|$)|^(A|L)?GPL-|^ODbL-|^CDLA-Sharing|^OSL-|^EUPL-", re.IGNORECASE),
+        re.compile(
+            r"-SA(-|$)|^(A|L)?GPL-|^GFDL-|^LAL-|^ODbL-|^CDLA-Sharing|^OSL-|^EUPL-", re.IGNORECASE
+        ),
         "works made from the image must be shared under the same terms",
+    ),
+    (
+        "unlisted-licence",
+        re.compile(f"^{OWN_LICENCE}"),
+        "the licence is not on SPDX's list: what it asks stands in its own text",
     ),
 )
 

@@ -104,4 +104,7 @@ def get_sample_thumbnail(
     """The picture at most 128 pixels wide and high; made when it is first asked for."""
     with database.read() as session:
         file = service.sample_file(session, settings, dataset, key)
-    return FileResponse(service.thumbnail(file, settings), media_type="image/png")
+    thumbnail = service.thumbnail(file, settings)
+    with database.read() as session:
+        service.keep_only_if_there(session, dataset, key, thumbnail)
+    return FileResponse(thumbnail, media_type="image/png")

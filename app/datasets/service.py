@@ -183,6 +183,15 @@ def thumbnail(file: Path, settings: Settings) -> Path:
     return target
 
 
+def keep_only_if_there(session: Session, dataset: str, key: str, thumbnail: Path) -> None:
+    """Delete a thumbnail that was made while its image was taken down, and say so (410)."""
+    try:
+        find_sample(session, by_id_or_name(session, Dataset, dataset).id, key)
+    except ProblemError:
+        thumbnail.unlink(missing_ok=True)
+        raise
+
+
 def find_sample(session: Session, dataset_id: str, key: str) -> Sample:
     """One sample; a 410 problem if it was taken down, a 404 one if there is none."""
     if session.get(TakenSample, (dataset_id, key)) is not None:

@@ -42,6 +42,8 @@ def build(
     except IntegrityError:
         # An equal request was faster.
         with database.read() as session:
+            model = by_id_or_name(session, Model, wanted.model)
+            dataset = by_id_or_name(session, Dataset, wanted.dataset)
             if known := _equal_build(session, model, dataset, wanted):
                 return known, False
         raise

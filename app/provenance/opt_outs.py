@@ -17,7 +17,7 @@ ASSERTIONS = ("cawg.training-mining", "c2pa.training-mining")
 NOT_ALLOWED = "notAllowed"
 MEDIA_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 # PLUS vocabulary: DMI-PROHIBITED and its narrower forms, as an attribute, an element or a link.
-PROHIBITED = re.compile(rb"DataMining\b[^\n]{0,200}?(DMI-PROHIBITED[A-Z-]*)")
+PROHIBITED = re.compile(rb"DataMining\b[^<]{0,200}?(DMI-PROHIBITED[A-Z-]*)")
 
 
 def read_opt_out(content: bytes) -> dict[str, str] | None:

@@ -78,6 +78,9 @@ def adas(
         mark_ready(session, index.json()["id"], "digest")
     asked = api.post("/v1/attributions", json={"prompt": "a cat"}, headers=ada)
     assert asked.status_code == 202, asked.text
+    gone = {"dataset": "pictures", "keys": ["0.png"]}
+    takedown = api.post("/v1/takedowns", json=gone, headers=ada)
+    assert takedown.status_code == 202, takedown.text
     key = api.get("/v1/api-keys", headers=ada).json()["items"][0]
     webhook = api.post("/v1/webhooks", json={"url": "https://example.org/"}, headers=ada).json()
     told = api.post(f"/v1/webhooks/{webhook['id']}/test", headers=ada)
@@ -91,6 +94,7 @@ def adas(
         "model": model.json()["id"],
         "index": index.json()["id"],
         "attribution": asked.json()["id"],
+        "takedown": takedown.json()["id"],
         "key": key["id"],
         "webhook": webhook["id"],
         "delivery": told.json()["id"],
@@ -127,6 +131,7 @@ def test_every_route_of_another_tenant_is_not_found(
     assert tried >= 40
     for listing in (
         *("datasets", "models", "indexes", "attributions", "webhooks", "webhooks/deliveries"),
+        *("samples", "contributors", "takedowns"),
     ):
         assert api.get(f"/v1/{listing}", headers=bob).json()["items"] == []
     wanted = {"model": adas["model"], "dataset": adas["dataset"]}

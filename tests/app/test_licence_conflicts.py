@@ -22,7 +22,12 @@ PATTERNS = {kind: pattern for kind, pattern, _ in CONDITIONS}
         ("CC-BY-NC-4.0 AND CC-BY-4.0", {"non-commercial"}),
         ("(CC-BY-SA-4.0 OR MIT) AND CC-BY-NC-4.0", {"non-commercial"}),
         ("GPL-2.0-only WITH Classpath-exception-2.0", {"share-alike"}),
-        ("LicenseRef-Ada", set()),
+        ("GFDL-1.3-or-later", {"share-alike"}),
+        ("LAL-1.3", {"share-alike"}),
+        ("PolyForm-Noncommercial-1.0.0", {"non-commercial"}),
+        ("LicenseRef-Ada", {"unlisted-licence"}),
+        ("LicenseRef-Ada OR CC-BY-4.0", set()),
+        ("LicenseRef-Ada AND CC-BY-SA-4.0", {"unlisted-licence", "share-alike"}),
     ],
 )
 def test_conditions(expression: str, kinds: set[str]) -> None:

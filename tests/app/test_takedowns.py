@@ -17,6 +17,7 @@ from app.datasets import service as datasets
 from app.datasets.schemas import DatasetIn
 from app.jobs.kinds import TAKEDOWN
 from app.takedowns.redaction import redacted
+from app.uploads import Upload, check_upload
 
 
 def register(http: TestClient, places: Places, name: str = "pictures") -> dict[str, object]:
@@ -42,7 +43,8 @@ def test_a_creators_images_leave_the_catalogue_and_do_not_come_back(
     assert http.get("/v1/datasets/pictures").json()["sample_count"] == 2
     assert [row["creator"] for row in http.get("/v1/contributors").json()["items"]] == ["Bob"]
     assert http.get("/v1/samples?creator=Ada").json()["items"] == []
-    assert http.get("/v1/datasets/pictures/samples/0.png/image").status_code == 410
+    for part in ("", "/image", "/thumbnail"):
+        assert http.get(f"/v1/datasets/pictures/samples/0.png{part}").status_code == 410
     again = http.post("/v1/takedowns", json={"dataset": "pictures", "creator": "Ada"})
     assert again.status_code == 404
 
@@ -108,10 +110,16 @@ def test_samples_are_found_by_what_they_are(http: TestClient, places: Places) ->
     ]
     assert opted_out[0]["dataset"] == dataset["id"]
     assert http.get(opted_out[0]["thumbnail"]).headers["content-type"] == "image/png"
+    found = http.get("/v1/samples?key=4.png").json()["items"]
+    assert found == opted_out
+    one = http.get(f"/v1/datasets/pictures/samples/{found[0]['key']}")
+    assert one.json() == found[0]
+    assert http.get("/v1/datasets/pictures/samples/none.png").status_code == 404
     assert http.get("/v1/samples?cursor=nonsense").status_code == 422
     assert http.get("/v1/samples?dataset=none").status_code == 404
     (ada, bob) = http.get("/v1/contributors").json()["items"]
     assert (ada["creator"], ada["images"], ada["licences"]) == ("Ada", 3, ["CC-BY-4.0"])
+    assert ada["datasets"] == [dataset["id"]]
     assert (bob["creator"], bob["images"], bob["opted_out"]) == ("Bob", 2, 1)
 
 
@@ -214,6 +222,22 @@ def test_a_failed_takedown_is_tried_again(
     assert (again.status_code, again.json()["status"]) == (202, "queued")
     assert again.json()["id"] == made.json()["id"]
     assert http.post("/v1/takedowns/tkd_none/retry").status_code == 404
+
+
+def test_a_thumbnail_that_is_made_during_a_takedown_does_not_stay(
+    http: TestClient, places: Places, service: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(http, places)
+
+    def meanwhile(content: bytes, settings: Settings) -> Upload:
+        wanted = {"dataset": "pictures", "keys": ["0.png"]}
+        assert http.post("/v1/takedowns", json=wanted).status_code == 202
+        return check_upload(content, settings)
+
+    monkeypatch.setattr(datasets, "check_upload", meanwhile)
+    refused = http.get("/v1/datasets/pictures/samples/0.png/thumbnail")
+    assert refused.status_code == 410
+    assert list((service.home / "thumbnails").rglob("*.png")) == []
 
 
 def test_a_dataset_without_images_is_not_indexed(http: TestClient, places: Places) -> None:

@@ -36,6 +36,23 @@ def test_metadata_chooses_and_describes(folder: Path) -> None:
     assert read_folder(folder) == [Sample("b.png"), Sample("sub/c.webp", **known)]
 
 
+def test_of_several_licences_all_hold(folder: Path) -> None:
+    several = {"a.JPG": ["CC-BY-4.0", "MIT OR Apache-2.0"], "b.png": ["MIT"], "sub/c.webp": []}
+    write(folder, *({"file_name": key, "licence": known} for key, known in several.items()))
+    assert [sample.licence for sample in read_folder(folder)] == [
+        "CC-BY-4.0 AND (MIT OR Apache-2.0)",
+        "MIT",
+        None,
+    ]
+
+
+def test_an_opt_out_is_true_or_says_of_what(folder: Path) -> None:
+    uses = {"cawg.data_mining": "notAllowed"}
+    said = {"a.JPG": True, "b.png": uses, "sub/c.webp": False}
+    write(folder, *({"file_name": key, "opt_out": value} for key, value in said.items()))
+    assert [s.opt_out for s in read_folder(folder)] == [{"declared": "notAllowed"}, uses, None]
+
+
 def test_only_line_feeds_end_a_line(folder: Path) -> None:
     """Captions from the web hold other separators, which JSON takes as they are."""
     text = "sea\u2028and\u2029sky\x85"
@@ -56,6 +73,9 @@ def test_only_line_feeds_end_a_line(folder: Path) -> None:
     ({"file_name": "b.png", "creator": 3}, "creator must be a string"),
     ({"file_name": "b.png", "text": "\0"}, "text holds a character that cannot be stored"),
     ({"file_name": "b.png", "text": "\ud800"}, "text holds a character that cannot be stored"),
+    ({"file_name": "b.png", "licence": ["MIT", 3]}, "licence must be a string"),
+    ({"file_name": "b.png", "opt_out": "yes"}, "opt_out must be true, false or an object"),
+    ({"file_name": "b.png", "opt_out": {"a": 1}}, "opt_out must be true, false or an object"),
     ({"file_name": "b.png", "seed": -1}, "seed must be a whole number"),
     ({"file_name": "b.png", "seed": True}, "seed must be a whole number"),
     ({"file_name": "b.png", "seed": 2**63}, "seed must be a whole number"),

@@ -78,6 +78,7 @@ def test_strange_assertions_say_nothing(data: object) -> None:
     [
         b"<plus:DataMining>http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED</plus:DataMining>",
         b'<rdf:Description plus:DataMining="http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"/>',
+        b'<plus:DataMining\n rdf:resource="http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED"/>',
     ],
 )
 def test_the_plus_property_in_xmp(kind: str, said: bytes) -> None:
