@@ -12,9 +12,9 @@ from app.jobs.kinds import ATTRIBUTION
 from app.problems import ProblemError
 
 
-def find(session: Session, attribution_id: str) -> Job:
+def find(session: Session, attribution_id: str, *, lock: bool = False) -> Job:
     """The attribution's job; a 404 problem if there is none, a 410 one if it was deleted."""
-    job = session.get(Job, attribution_id)
+    job = session.get(Job, attribution_id, with_for_update=lock or None)
     if job is None or job.kind != ATTRIBUTION:
         raise ProblemError(
             404,

@@ -17,10 +17,10 @@ from app.provenance.prov import MEDIA_TYPE as JSON_LD
 from app.provenance.prov import prov
 from app.provenance.receipt import receipt
 from app.provenance.record import Record, read_record
+from app.provenance.signatures import why_unsigned
 from app.storage import Exports
 
 C2PA_MANIFEST = "application/c2pa"
-RETRY_AFTER = "2"
 
 router = APIRouter(
     prefix="/v1/attributions", tags=["provenance"], dependencies=[Depends(opens("attributions"))]
@@ -44,7 +44,8 @@ def get_c2pa(
     """The picture with a signed manifest inside, or the manifest alone.
 
     The sidecar belongs to the picture at ``…/image``.  Signing is a job of its own that follows the
-    answer: until it is done this is a 404 with ``Retry-After``.
+    answer, or this request where that was before the installation signed.  Until it is done this
+    is a 404 with ``Retry-After``, and a 503 where it has failed.
     """
     _record(database, attribution)
     if settings.c2pa_certificate is None:
@@ -54,12 +55,7 @@ def get_c2pa(
     exports = Exports(settings.home)
     file = exports.picture(attribution) if form == "embedded" else exports.sidecar(attribution)
     if not file.is_file():
-        raise ProblemError(
-            404,
-            "c2pa-not-ready",
-            "The picture is not signed yet",
-            headers={"Retry-After": RETRY_AFTER},
-        )
+        raise why_unsigned(database, settings, attribution)
     media_type = "image/png" if form == "embedded" else C2PA_MANIFEST
     return FileResponse(file, media_type=media_type)
 

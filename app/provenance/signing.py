@@ -42,11 +42,16 @@ def sign(settings: Settings, record: Record, png: bytes) -> Signed:
         settings.c2pa_timestamp_url,
     )
     out = io.BytesIO()
-    with _builder(settings, record, png) as builder:
-        builder.sign(signer, PNG, io.BytesIO(png), out)
-    with _builder(settings, record, png) as builder:
-        builder.set_no_embed()
-        sidecar = builder.sign(signer, PNG, io.BytesIO(png), io.BytesIO())
+    try:
+        with _builder(settings, record, png) as builder:
+            builder.sign(signer, PNG, io.BytesIO(png), out)
+        with _builder(settings, record, png) as builder:
+            builder.set_no_embed()
+            sidecar = builder.sign(signer, PNG, io.BytesIO(png), io.BytesIO())
+    except c2pa.C2paError.Signature as error:
+        if settings.c2pa_timestamp_url:
+            raise  # the authority may only be out of reach: another attempt is worth it
+        raise SigningError(f"certificate and key are not fit for signing: {error}") from None
     return Signed(out.getvalue(), sidecar)
 
 

@@ -16,13 +16,13 @@ from app.datasets.licence_conflicts import licence_conflicts
 from app.evidence import service as evidence
 from app.evidence.schemas import EvidenceOut
 from app.jobs.claims import attach_image
+from app.provenance.signatures import submit_signing
 from app.storage import ImageStore, record_image
 from app.takedowns.service import taken_keys
 from attribution.metadata import Sample
 from workers.execution import Outcome
 from workers.leases import Lease
 from workers.process import database, settings
-from workers.tasks.signing import submit_signing
 
 if TYPE_CHECKING:
     from attribution.denoisers import Denoiser, Drawing

@@ -9,13 +9,13 @@ from sqlalchemy import func, select
 from app.database.tables import IndexVersion, Job, Sample, TakenSample
 from app.indexes.directories import directory_of, discard
 from app.jobs.kinds import ATTRIBUTION
+from app.provenance.signatures import submit_signing
 from app.storage import Exports, Thumbnails
 from app.takedowns.redaction import redacted
 from app.takedowns.service import replace_directory, retire, taken_keys, versions_over
 from workers.execution import Outcome
 from workers.leases import Lease
 from workers.process import database, settings
-from workers.tasks.signing import submit_signing
 
 ANSWERS_AT_ONCE = 50
 

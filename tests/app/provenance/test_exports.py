@@ -27,39 +27,13 @@ from app.provenance.signing import SigningError, sign
 LABEL = "org.example.training-attribution"
 
 
-def row(rank: int, key: str, **more: Any) -> dict[str, Any]:
-    plain = {"rank": rank, "key": key, "score": 2.0 / rank, "effect": -1.5, "std_error": 0.25}
-    nobody = dict.fromkeys(("creator", "licence", "source", "creator_uri", "opt_out"))
-    return plain | {"share": 0.5 / rank} | nobody | more
-
-
 @pytest.fixture
-def record() -> Record:
-    ada = {"creator": "Ada", "licence": "CC-BY-4.0", "creator_uri": "https://ada.example"}
-    rests_on = {
-        **{"method": "das", "timesteps": 3, "seed": 0, "outputs": 4, "dimension": 64},
-        "index_version": "d" * 64,
-    }
-    measured = {"lds": 0.5, "std_error": 0.01, "query_set": "validation", "of_limit": 0.77}
+def record(result: dict[str, Any]) -> Record:
     return Record(
         attribution_id="atr_1",
         index_id="idx_1",
         request={"caption": "a cat", "method": "das", "candidates": "exhaustive"},
-        result={
-            "contributors": [
-                row(1, "a.png", **ada, opt_out={"cawg.ai_training": "notAllowed"}),
-                row(2, "b.png", std_error=None),
-                row(3, "older.png"),
-            ],
-            "candidates": {
-                **{"strategy": "exhaustive", "considered": 3, "corpus": 3},
-                "exhaustive": True,
-            },
-            "rests_on": rests_on,
-            "evidence": [measured | {"measured_on": "2026-11-24"}],
-            "unattributed_share": 0.1,
-            "statement": "Influence estimate, not proof of copying",
-        },
+        result=result,
         subject="a" * 64,
         picture="b" * 64,
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
@@ -72,17 +46,8 @@ def record() -> Record:
 
 
 @pytest.fixture
-def signing(identity: Identity, tmp_path: Path) -> Settings:
-    certificate, key = identity.write(tmp_path)
-    files = {"c2pa_certificate": certificate, "c2pa_private_key": key}
-    return Settings(home=tmp_path / "var", c2pa_domain="org.example", **files)
-
-
-@pytest.fixture
-def png() -> bytes:
-    content = io.BytesIO()
-    Image.effect_noise((64, 48), 50).convert("RGB").save(content, "PNG")
-    return content.getvalue()
+def signing(certified: dict[str, Any], tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "var", **certified)
 
 
 def manifest_of(reader: c2pa.Reader) -> dict[str, Any]:
@@ -165,9 +130,12 @@ def test_domains_that_are_not_ours_are_refused(domain: str) -> None:
 
 
 def test_what_cannot_be_signed_with_is_said(
-    record: Record, png: bytes, signing: Settings, tmp_path: Path
+    record: Record, png: bytes, signing: Settings, identity: Identity, tmp_path: Path
 ) -> None:
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(identity.authority)
     for changed, said in (
+        ({"c2pa_certificate": authority}, "not fit"),
         ({"c2pa_private_key": tmp_path / "none.pem"}, "cannot be read"),
         ({"c2pa_private_key": signing.c2pa_certificate}, "not fit"),
         ({"c2pa_certificate": None}, "no certificate"),
