@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """Reversed; the assertion is ``<domain>.training-attribution``."""
 
     log_format: Literal["json", "console"] = "json"
+    metrics_token: str = Field(default="", pattern=r"^[\x21-\x7e]*$", repr=False)
+    """What ``/metrics`` asks for as ``Authorization: Bearer``; empty: it is open to all."""
     tracing_endpoint: str = ""
     """Of an OpenTelemetry collector that takes OTLP over HTTP; empty: no traces are made."""
     heartbeat_seconds: float = Field(default=5, gt=0)

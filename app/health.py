@@ -1,15 +1,21 @@
-"""``/livez`` and ``/readyz``."""
+"""``/livez``, ``/readyz`` and ``/metrics``: what watches the installation asks here."""
 
 from __future__ import annotations
 
+import hmac
 import logging
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.security import HTTPAuthorizationCredentials
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import heartbeats
+from app.access.caller import bearer
 from app.config import Settings
 from app.database.migrate import is_current
 from app.database.tables import IndexVersion
@@ -52,6 +58,25 @@ def ready(database: WholeDatabaseDep, settings: SettingsDep) -> dict[str, str]:
             "index-files-missing", "Files of active indexes are missing", ", ".join(lost)
         )
     return {"status": "ok"}
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=problem_responses(401))
+def metrics(
+    request: Request,
+    settings: SettingsDep,
+    sent: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+) -> Response:
+    """Figures for Prometheus; none is of one tenant."""
+    wanted = settings.metrics_token.encode()
+    if wanted and not (sent and hmac.compare_digest(sent.credentials.encode(), wanted)):
+        raise ProblemError(
+            401,
+            "metrics-token-invalid",
+            "The installation's metrics token is needed",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    content = generate_latest(request.app.state.metrics)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
 def lost_indexes(session: Session, settings: Settings) -> list[str]:

@@ -19,7 +19,7 @@ import app.models.routes
 import app.provenance.routes
 import app.takedowns.routes
 import app.webhooks.routes
-from app import health, metrics, problems, tracing
+from app import health, problems, tracing
 from app.access.rate_limit import RateLimit
 from app.body_limit import FORM_OVERHEAD, BodyLimit
 from app.config import Settings
@@ -65,7 +65,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.indexes.routes.router,
         app.catalogue.routes.router,
         app.takedowns.routes.router,
-        metrics.router,
         app.webhooks.routes.router,
         health.router,
     ):

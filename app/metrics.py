@@ -1,4 +1,4 @@
-"""``/metrics`` for Prometheus: requests as this process saw them, the rest from the database.
+"""Figures for Prometheus: requests as this process saw them, the rest from the database.
 
 Workers are other processes, on other machines perhaps: what they measure they add to rows of the
 database (``Measure``), which every API process shows alike.
@@ -8,14 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Request, Response
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -32,8 +25,6 @@ from app.database.tables import Heartbeat, Job, Measure, OutboxMessage, now
 from app.jobs.kinds import KINDS
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
-
-router = APIRouter(tags=["health"])
 
 
 class HttpMetrics:
@@ -77,13 +68,6 @@ class DatabaseCollector(Collector):
             metrics = []
         up.add_metric([], float(bool(metrics)))
         yield from (up, *metrics)
-
-
-@router.get("/metrics", response_class=Response)
-def metrics(request: Request) -> Response:
-    """Figures for Prometheus; none is of one tenant."""
-    content = generate_latest(request.app.state.metrics)
-    return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
 def _jobs(session: Session) -> Iterator[Metric]:

@@ -84,7 +84,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DataError, _unstorable)
     app.add_exception_handler(IntegrityError, _changed_meanwhile)
     app.add_exception_handler(OperationalError, _database_away)
-    app.add_exception_handler(Exception, _unexpected)
     _describe(app)
 
 
@@ -131,14 +130,14 @@ def validation_problem(errors: Any) -> dict[str, Any]:
 
 async def _unstorable(request: Request, error: Exception) -> JSONResponse:
     # PostgreSQL's text takes no NUL, wherever in a request it stands; SQLite's does.
-    logger.info("a value that the database cannot take on %s", request.url.path)
+    logger.info("the database cannot take a value")
     return _response(problem_body(422, "value-unstorable", "A value cannot be stored"))
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OperationalError)
     if isinstance(error.orig, sqlite3.Error) and "no such" in str(error.orig):
-        return await _unexpected(request, error)  # SQLite's word for a missing table too
+        raise error  # SQLite's word for a missing table too
     # It restarts, or is out of reach: nothing is wrong with the request.
     logger.warning("the database cannot be used", exc_info=error)
     body = problem_body(503, "database-unreachable", "The database cannot be reached")
@@ -152,8 +151,8 @@ async def _changed_meanwhile(request: Request, error: Exception) -> JSONResponse
     return _response(problem_body(409, "changed-meanwhile", title), {"Retry-After": "1"})
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    logger.error("unexpected error on %s", request.url.path, exc_info=error)
+def unexpected() -> JSONResponse:
+    """The answer to a request that met a fault of ours (``app/requests.py`` tells of it)."""
     return _response(
         problem_body(500, "internal-error", "Internal Server Error", "The server's log says more.")
     )

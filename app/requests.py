@@ -13,10 +13,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.metrics import HttpMetrics
+from app.problems import unexpected
 
 HEADER = "X-Request-ID"
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 NOT_LOGGED = frozenset({"/livez", "/readyz", "/metrics"})
+
+# A client may make up others, without end: none gets a figure of its own.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +38,8 @@ class RequestRecorder:
             return
         sent = Headers(scope=scope).get(HEADER, "")
         request_id = sent if WELL_FORMED.fullmatch(sent) else uuid4().hex
-        status, started = 500, time.perf_counter()
+        status, started = 0, time.perf_counter()
+        method = scope["method"] if scope["method"] in METHODS else "other"
 
         async def named(message: Message) -> None:
             nonlocal status
@@ -48,15 +53,21 @@ class RequestRecorder:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, named)
+            except Exception:
+                # Here the line still gets the request's id, and the answer too.
+                logger.exception("unexpected error")
+                if status:
+                    raise  # half an answer must not look like a whole one
+                await unexpected()(scope, receive, named)
             finally:
                 seconds = time.perf_counter() - started
                 route = getattr(scope.get("route"), "path", "unknown")
-                self.metrics.observe(scope["method"], route, status, seconds)
+                self.metrics.observe(method, route, status or 500, seconds)
                 if route not in NOT_LOGGED:
                     told = {
-                        "method": scope["method"],
+                        "method": method,
                         "route": route,
-                        "status": status,
+                        "status": status or 500,
                         "milliseconds": round(1000 * seconds, 1),
                         "tenant": scope.get("state", {}).get("tenant"),
                     }

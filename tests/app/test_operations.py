@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 from sqlalchemy import select, update
 
 from app.attributions.retention import forget_old_attributions
@@ -17,6 +20,7 @@ from app.database.tables import Heartbeat, IndexVersion, Job, JobEvent, Measure,
 from app.heartbeats import PROGRAMS, beat
 from app.jobs.claims import claim
 from app.jobs.measures import add_stages, count
+from app.main import create_app
 from app.storage import Exports
 from workers.reaper import reap
 
@@ -43,6 +47,59 @@ def test_a_request_has_an_id_that_its_job_keeps(
         made = http.get("/livez", headers={"X-Request-ID": strange}).headers["X-Request-ID"]
         assert made != strange
         assert len(made) == 32
+
+
+def test_an_unexpected_error_is_told_with_its_request(
+    service: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = create_app(service)
+
+    @api.get("/broken/{key}")
+    def broken(key: str) -> None:
+        raise ValueError(key)
+
+    @api.get("/half")
+    def half() -> StreamingResponse:
+        def content() -> Iterator[str]:
+            yield "half"
+            raise ValueError("only half")
+
+        return StreamingResponse(content())
+
+    with TestClient(api) as http, caplog.at_level("INFO"):
+        answer = http.get("/broken/private.png", headers={"X-Request-ID": "r-1"})
+        assert (answer.status_code, answer.headers["X-Request-ID"]) == (500, "r-1")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["type"] == "urn:headwater:problem:internal-error"
+        assert samples(http)["headwater_http_requests_total", "GET", "/broken/{key}", "500"] == 1
+        assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+            "unexpected error"
+        ]
+        ours = [record.getMessage() for record in caplog.records if record.name.startswith("app.")]
+        assert "private.png" not in str(ours)
+        with pytest.raises(ValueError, match="half"):  # the connection breaks
+            http.get("/half")
+
+
+def test_methods_that_a_client_makes_up_count_as_one(http: TestClient) -> None:
+    for number in range(5):
+        assert http.request(f"MADEUP{number}", "/livez").status_code == 405
+    counted = {name: value for name, value in samples(http).items() if "MADEUP" in str(name)}
+    assert counted == {}
+    assert samples(http)["headwater_http_requests_total", "other", "/livez", "405"] == 5
+
+
+def test_metrics_may_ask_for_a_token(service: Settings) -> None:
+    settings = service.model_copy(update={"metrics_token": "prometheus-1"})
+    with TestClient(create_app(settings)) as http:
+        for sent in ({}, {"Authorization": "Bearer other"}, {"Authorization": "Bearer é"}):
+            refused = http.get("/metrics", headers=[(k, v.encode()) for k, v in sent.items()])
+            assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert refused.headers["content-type"] == "application/problem+json"
+        right = {"Authorization": "Bearer prometheus-1"}
+        assert "headwater_database_up 1.0" in http.get("/metrics", headers=right).text
+    with pytest.raises(ValidationError):
+        Settings(metrics_token="two words")
 
 
 def test_metrics_of_requests_and_of_the_database(
