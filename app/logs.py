@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Literal
 
 import structlog
@@ -21,7 +23,10 @@ LogFormat = Literal["json", "console"]
 OTHERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "celery", "kombu", "alembic")
 # What may be said beside a text: other libraries' extras hold arguments and tracebacks.
 TOLD = ("method", "route", "status", "milliseconds", "tenant")
-QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING}
+# Others speak when something is wrong: what they do tells of files and addresses.
+HEARD = ("app", "workers", "cli", "__main__", "celery", "uvicorn")
+
+logger = logging.getLogger(__name__)
 
 
 def configure(log_format: LogFormat, program: str) -> None:
@@ -47,14 +52,18 @@ def configure(log_format: LogFormat, program: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = lambda failed: _uncaught(
+        failed.exc_type, failed.exc_value, failed.exc_traceback
+    )
     for name in OTHERS:
         other = logging.getLogger(name)
         other.handlers.clear()
         other.propagate = True
-    for name, level in QUIET.items():
-        logging.getLogger(name).setLevel(level)
+    for name in HEARD:
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def without_exception_texts(
@@ -72,6 +81,14 @@ def without_exception_texts(
     if isinstance(error, BaseException):
         event["error"] = _told(error)
     return event
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt) or error is None:
+        return
+    logger.critical("uncaught error", exc_info=(kind, error, trace))
 
 
 def _told(error: BaseException) -> list[dict[str, Any]]:

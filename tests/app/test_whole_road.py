@@ -206,7 +206,8 @@ def nothing_private(settings: Settings) -> None:
     assert worked["request_id"] in {line["request_id"] for line in told if line.get("route")}
     assert {line["status"] for line in asked} >= {202, 200, 409}
     text = "\n".join(lines)
-    for private in ("ring, ada", "disc, bob", "ring.png", "Ada Example", "asked by the creator"):
+    sent = ("ring, ada", "disc, bob", "ring.png", "Ada Example", "asked by the creator")
+    for private in (*sent, *map(str, (*settings.model_roots, *settings.dataset_roots))):
         assert private not in text
 
 
