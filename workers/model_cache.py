@@ -13,7 +13,7 @@ import torch
 
 from app.database.tables import Dataset, IndexVersion, Model
 from app.datasets.service import samples_digest
-from app.jobs.measures import INDEX_OPENED, MODEL_LOADED, count
+from app.jobs.measures import INDEX_IN_MEMORY, INDEX_OPENED, MODEL_LOADED, count
 from app.takedowns.service import taken_keys
 from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser
@@ -60,12 +60,15 @@ def load_clip(directory: str, digest: str) -> ClipEmbedder:
 
 def open_attributor(index_id: str) -> Attributor:
     """A ready index with its model and CLIP; after a takedown it is another one."""
-    row = _version(index_id)
+    row, hits = _version(index_id), _open_attributor.cache_info().hits
     while True:
         try:
-            return _open_attributor(
+            found = _open_attributor(
                 index_id, row.model_id, row.directory, row.manifest_digest or ""
             )
+            if _open_attributor.cache_info().hits > hits:
+                _count(INDEX_IN_MEMORY)
+            return found
         except (IndexFormatError, OSError):
             # A takedown may have put another directory in its place since we looked.
             before, row = row, _version(index_id)

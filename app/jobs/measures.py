@@ -13,6 +13,7 @@ from app.database.tables import Measure
 LEASES_EXPIRED = "lease-expired"
 MODEL_LOADED = "model-loaded"
 INDEX_OPENED = "index-opened"
+INDEX_IN_MEMORY = "index-in-memory"
 
 
 def count(session: Session, event: str, times: int = 1) -> None:
