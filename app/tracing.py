@@ -5,7 +5,7 @@ The trace's context travels in the job's row: the message says nothing, and may 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -14,8 +14,12 @@ from app.config import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from opentelemetry.trace import Span
 
     from app.database.tables import Job
+
+# By the old and the new conventions.
+ADDRESSES = ("http.url", "http.target", "url.full", "url.path", "url.query")
 
 _started: list[str] = []
 
@@ -44,7 +48,29 @@ def follow_requests(application: FastAPI, settings: Settings) -> None:
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
         start(settings, "api")
-        FastAPIInstrumentor.instrument_app(application, excluded_urls="livez,readyz,metrics")
+        FastAPIInstrumentor.instrument_app(
+            application,
+            excluded_urls="livez,readyz,metrics",
+            exclude_spans=["receive", "send"],
+            server_request_hook=_hide_address,
+        )
+
+
+def _hide_address(span: Span, scope: object) -> None:
+    # Addresses hold keys of images and what was asked for; the route is told beside them.
+    for name in ADDRESSES:
+        span.set_attribute(name, "")
+
+
+def stop() -> None:
+    """Send what is left: pool processes end without being asked."""
+    if _started:
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.trace import get_tracer_provider
+
+        provider = get_tracer_provider()
+        assert isinstance(provider, TracerProvider)
+        provider.shutdown()
 
 
 def current_traceparent() -> str | None:
@@ -70,14 +96,19 @@ def job_span(job: Job) -> Iterator[None]:
     parent = extract({"traceparent": job.traceparent}) if job.traceparent else None
     facts: dict[str, str | int] = {"headwater.job": job.id, "headwater.attempt": job.attempt}
     with trace.get_tracer("headwater").start_as_current_span(
-        f"job {job.kind}", context=parent, attributes=facts, record_exception=False
+        f"job {job.kind}",
+        context=parent,
+        attributes=facts,
+        record_exception=False,  # its text may be private
+        set_status_on_exception=False,
     ):
         yield
 
 
-def mark_stage(stage: str) -> None:
-    """Say in the present span that a stage begins."""
-    if _started:
-        from opentelemetry import trace
+def begin_stage(stage: str) -> Callable[[], None]:
+    """A span for a stage of the present job; what is returned ends it."""
+    if not _started:
+        return lambda: None
+    from opentelemetry import trace
 
-        trace.get_current_span().add_event(stage)
+    return trace.get_tracer("headwater").start_span(stage).end

@@ -7,7 +7,12 @@ import signal
 from functools import partial
 from typing import Any
 
-from celery.signals import setup_logging, worker_process_init, worker_ready
+from celery.signals import (
+    setup_logging,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+)
 
 from app import heartbeats, logs, tracing
 from app.config import Settings
@@ -41,3 +46,8 @@ def _begin_process(**_: Any) -> None:
     # A pool process whose parent was killed would otherwise work on, unseen.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     tracing.start(settings, "worker")
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # celery is untyped
+def _end_process(**_: Any) -> None:
+    tracing.stop()

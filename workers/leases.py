@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from types import TracebackType
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.config import Settings
 from app.database.engine import Database
 from app.jobs.claims import Claim, LeaseLostError, extend_lease, give_back, report_progress
-from app.tracing import mark_stage
+from app.tracing import begin_stage
 from workers.shutdown import time_is_up
 
 REPORT_SECONDS = 0.5
@@ -32,6 +33,7 @@ class Lease:
         self._lost = threading.Event()
         self._ended = threading.Event()
         self._stage = ""
+        self._end_span: Callable[[], None] = lambda: None
         self._reported = self._entered = time.monotonic()
         self.stages: defaultdict[str, float] = defaultdict(float)
         """Seconds in each stage that has ended."""
@@ -65,8 +67,7 @@ class Lease:
             return
         if stage != self._stage:
             self._end_stage()
-            self._stage = stage
-            mark_stage(stage)
+            self._stage, self._end_span = stage, begin_stage(stage)
         self._reported = time.monotonic()
         with self._database.write() as session:
             report_progress(session, self.claim, stage, fraction)
@@ -75,6 +76,7 @@ class Lease:
         now = time.monotonic()
         if self._stage:
             self.stages[self._stage] += now - self._entered
+            self._end_span()
         self._entered = now
 
     def _beat(self) -> None:
