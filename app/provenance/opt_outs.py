@@ -35,7 +35,7 @@ def _from_manifest(content: bytes) -> dict[str, str]:
     try:
         with c2pa.Reader(media_type, io.BytesIO(content), context=offline()) as reader:
             manifest = reader.get_active_manifest() or {}
-    except c2pa.C2paError:
+    except (c2pa.C2paError, KeyError):  # KeyError: the active manifest is not in the store
         return {}  # what cannot be read says nothing
     found: dict[str, str] = {}
     for assertion in manifest.get("assertions", []):
