@@ -66,14 +66,19 @@ def compose_answer(
         "by_licence": _roll_up("licence", [s.licence for s in owners], shares, left_out),
         "opted_out": _held_by([s.opt_out is not None for s in owners], shares),
         "near_duplicates": near_duplicates(attribution, order),
-        "candidates": {
-            "strategy": attribution.candidates,
-            "considered": len(attribution.keys),
-            "corpus": attribution.manifest.samples,
-            "exhaustive": len(attribution.keys) == attribution.manifest.samples,
-        },
+        "candidates": considered(attribution),
         "rests_on": rests_on(attribution),
         "statement": STATEMENT,
+    }
+
+
+def considered(attribution: Attribution) -> dict[str, Any]:
+    """How many training images were scored, of how many, and how they were chosen."""
+    return {
+        "strategy": attribution.candidates,
+        "considered": len(attribution.keys),
+        "corpus": attribution.manifest.samples,
+        "exhaustive": len(attribution.keys) == attribution.manifest.samples,
     }
 
 

@@ -224,7 +224,7 @@ def verify(
     model: Annotated[Path | None, typer.Option(help="The diffusers directory.")] = None,
     clip: Annotated[Path | None, typer.Option(help="The open_clip directory.")] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="The picture, where it was not drawn from a prompt.")
+        Path | None, typer.Option(help="The picture, as …/image gives it, where it is not kept.")
     ] = None,
 ) -> None:
     """Compute an answer again from its receipt, and say whether it comes out the same.
@@ -248,8 +248,11 @@ def verify(
         differs = differences(content, places, advance)
     if differs:
         raise CommandError(f"{receipt}: the answer differs: {'; '.join(differs[:5])}")
-    listed = len(content["contributors"])
-    typer.echo(f"{receipt}: computed again, the {listed} listed images and scores are the same")
+    gone = f"; {content.redacted} were taken down since" if content.redacted else ""
+    listed = len(content.contributors)
+    typer.echo(
+        f"{receipt}: computed again, the {listed} listed images and scores are the same{gone}"
+    )
 
 
 @app.command()

@@ -15,7 +15,7 @@ from app.problems import ProblemError, problem_responses
 from app.provenance.assertion import schema
 from app.provenance.prov import MEDIA_TYPE as JSON_LD
 from app.provenance.prov import prov
-from app.provenance.receipt import receipt
+from app.provenance.receipt import Receipt, receipt
 from app.provenance.record import Record, read_record
 from app.provenance.signatures import why_unsigned
 from app.storage import Exports
@@ -70,8 +70,8 @@ def get_prov(attribution: str, database: DatabaseDep) -> JSONResponse:
     return JSONResponse(prov(_record(database, attribution)), media_type=JSON_LD)
 
 
-@router.get("/{attribution}/receipt", responses=ERRORS)
-def get_receipt(attribution: str, database: DatabaseDep) -> dict[str, Any]:
+@router.get("/{attribution}/receipt", response_model_exclude_unset=True, responses=ERRORS)
+def get_receipt(attribution: str, database: DatabaseDep) -> Receipt:
     """What ``headwater verify`` needs to compute the answer again."""
     return receipt(_record(database, attribution))
 

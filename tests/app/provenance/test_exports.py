@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -165,11 +166,15 @@ def test_prov_is_linked_data_that_says_how_much(record: Record) -> None:
 
 
 def test_a_receipt_holds_the_question_and_the_scores(record: Record) -> None:
-    content = receipt(record)
+    content = json.loads(receipt(record).model_dump_json(exclude_unset=True, by_alias=True))
+    assert content["schema"] == "urn:headwater:schema:receipt:1"
     assert content["question"] == {
         "caption": "a cat", "method": "das", "candidates": "exhaustive"
     }  # fmt: skip
     assert content["contributors"][0] == {
         "rank": 1, "key": "a.png", "score": 2.0, "effect": -1.5
     }  # fmt: skip
-    assert json.loads(json.dumps(content)) == content
+    assert content["rests_on"] == record.result["rests_on"]
+    shown = json.loads(json.dumps(record.result))  # as a client gets it
+    whole = json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()
+    assert content["result_sha256"] == hashlib.sha256(whole).hexdigest()
