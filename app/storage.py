@@ -6,15 +6,23 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import delete, exists, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, exists, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.database.engine import Database
 from app.database.tables import Job, StoredImage, now
+
+# Both databases know ON CONFLICT; SQLAlchemy has it in each one's own statement.
+_INSERTS: dict[str, Callable[..., Any]] = {
+    "postgresql": postgresql.insert,
+    "sqlite": sqlite.insert,
+}
 
 
 class ImageStore:
@@ -96,17 +104,12 @@ def write_whole(target: Path, content: bytes) -> None:
 
 def record_image(session: Session, digest: str, size: tuple[int, int]) -> None:
     """Write the row of a stored picture, or its date; ``size`` is (width, height)."""
-    again = update(StoredImage).where(StoredImage.digest == digest).values(stored_at=now())
-    if session.execute(again.returning(StoredImage.digest)).first():
-        return
-    try:
-        with session.begin_nested():
-            session.execute(
-                insert(StoredImage).values(digest=digest, width=size[0], height=size[1])
-            )
-    except IntegrityError:
-        # Another transaction has just recorded the same picture.
-        return
+    insert = _INSERTS[session.get_bind().dialect.name](StoredImage)
+    stored = {"digest": digest, "width": size[0], "height": size[1], "stored_at": now()}
+    again = {"stored_at": insert.excluded.stored_at}
+    session.execute(
+        insert.values(stored).on_conflict_do_update(index_elements=["digest"], set_=again)
+    )
 
 
 def sweep(database: Database, images: ImageStore, before: datetime, limit: int = 100) -> int:

@@ -47,9 +47,9 @@ def submit(
         tenant_id=tenant_id,
         max_attempts=settings.max_attempts,
         request=request,
+        created_at=now(),
     )
     session.add(job)
-    session.flush()
     announce(session, settings, job)
     record(session, job.id)
     return job
@@ -63,4 +63,5 @@ def announce(
     # Twice the age: a job that merely waits behind others gets few needless messages.
     patience = max(timedelta(seconds=settings.resend_seconds), now() - job.created_at)
     job.resend_at = due_at + patience
+    session.flush()  # its row comes before the message that names it
     session.add(OutboxMessage(job_id=job.id, kind=job.kind, due_at=due_at))
