@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 import limits
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 # Two underscores are reserved for the SDK's numbers.
 DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
@@ -107,6 +109,17 @@ class Settings(BaseSettings):
     """After SIGTERM: requests are answered, jobs ended or else given back to the queue."""
     time_limit_seconds: int = Field(default=6 * 3600, ge=1)
     """A task that runs longer is killed with its process."""
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_served(cls, url: str) -> str:
+        try:
+            driver = make_url(url).drivername if url else "sqlite"
+        except ArgumentError:
+            driver = ""
+        if driver not in ("sqlite", "postgresql+psycopg"):
+            raise ValueError("must begin with sqlite:/// or postgresql+psycopg://")
+        return url
 
     @field_validator("rate_limit")
     @classmethod

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import cache
 from typing import Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def beat(database: Database, program: Program) -> None:
     """Say that a program is alive."""
-    whose = f"{socket.gethostname()}:{os.getpid()}"
+    whose = f"{_machine()}{os.getpid()}"
     with database.write() as session:
         session.merge(Heartbeat(program=program, whose=whose, at=now()))
 
@@ -54,9 +54,23 @@ def start(database_url: str, seconds: float, program: Program) -> None:
 
 def missing(session: Session, settings: Settings) -> list[Program]:
     """The programs of which none has been heard lately."""
-    since = now() - timedelta(seconds=MISSED * settings.heartbeat_seconds)
-    alive = set(session.scalars(select(Heartbeat.program).where(Heartbeat.at > since)))
+    alive = set(session.scalars(select(Heartbeat.program).where(_lately(settings))))
     return [program for program in PROGRAMS if program not in alive]
+
+
+def heard_here(session: Session, settings: Settings, program: Program) -> bool:
+    """Whether one on this machine was: in a container, the container's own."""
+    mine = Heartbeat.whose.startswith(_machine(), autoescape=True)
+    heard = select(Heartbeat.at).where(Heartbeat.program == program, mine, _lately(settings))
+    return session.scalars(heard.limit(1)).first() is not None
+
+
+def _lately(settings: Settings) -> ColumnElement[bool]:
+    return Heartbeat.at > now() - timedelta(seconds=MISSED * settings.heartbeat_seconds)
+
+
+def _machine() -> str:
+    return f"{socket.gethostname()}:"
 
 
 def forget_old(session: Session, settings: Settings) -> None:

@@ -35,7 +35,7 @@ def read_settings() -> Settings:
 @contextmanager
 def migrated_database() -> Iterator[Database]:
     """The database with the tables of this version; one out of reach is one line."""
-    from sqlalchemy.exc import ArgumentError, OperationalError
+    from sqlalchemy.exc import OperationalError
 
     from app.database.engine import Database
     from app.database.migrate import upgrade
@@ -46,6 +46,4 @@ def migrated_database() -> Iterator[Database]:
         yield database
     except OperationalError as error:
         raise CommandError(f"the database cannot be reached: {error.orig}") from None
-    except ArgumentError as error:
-        raise CommandError(f"HEADWATER_DATABASE_URL: {error}") from None
     database.close()

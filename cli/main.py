@@ -79,6 +79,8 @@ def serve(
     settings = read_settings()
     if sys.stderr.isatty() and "log_format" not in settings.model_fields_set:
         settings.log_format = "console"
+    with migrated_database():
+        pass
     run_server(settings, host, port)
 
 
@@ -98,6 +100,30 @@ def doctor(
         typer.echo(json.dumps([finding.to_dict() for finding in found], indent=2))
     if any(finding.state == "failure" for finding in found):
         raise typer.Exit(1)
+
+
+@app.command()
+def alive(
+    program: Annotated[
+        Literal["gpu worker", "cpu worker", "relay"], typer.Argument(help="What runs here.")
+    ],
+) -> None:
+    """Say whether a program of this machine was heard of lately: for containers' health checks."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from app import heartbeats
+    from app.database.engine import Database
+
+    settings = read_settings()
+    database = Database(settings.database_url)
+    try:
+        with database.read() as session:
+            heard = heartbeats.heard_here(session, settings, program)
+    except SQLAlchemyError:
+        raise CommandError("the database cannot be read") from None
+    if not heard:
+        raise CommandError(f"nothing was heard lately of a {program} of this machine")
+    typer.echo(f"the {program} is alive")
 
 
 @app.command()

@@ -19,8 +19,7 @@ import httpx
 
 from app import logs
 from app.config import Settings
-from app.database.engine import Database
-from app.database.migrate import upgrade
+from cli.installation import migrated_database
 
 GRACE_SECONDS = 5.0  # what programs take to end once their work has
 START_SECONDS = 60.0
@@ -83,15 +82,12 @@ class Child:
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Migrate, then run everything until SIGTERM or SIGINT, or until the HTTP server ends.
+    """Run everything until SIGTERM or SIGINT, or until the HTTP server ends.
 
     A job that is running at the end and does not finish within ``drain_seconds`` goes back to the
     queue, for the next start.
     """
     logs.configure(settings.log_format, "supervisor")
-    database = Database(settings.database_url)
-    upgrade(database)
-    database.close()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -183,6 +179,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
 
 def main() -> None:
     """``python -m cli.serve HOST PORT``, with settings from the environment."""
+    with migrated_database():
+        pass
     serve(Settings(), sys.argv[1], int(sys.argv[2]))
 
 

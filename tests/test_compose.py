@@ -14,6 +14,8 @@ import yaml
 from jsonschema.validators import validator_for
 
 from app.config import Settings
+from app.heartbeats import PROGRAMS
+from cli.serve import GRACE_SECONDS
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -146,6 +148,21 @@ def test_services_wait_for_what_they_need(services: dict[str, dict[str, Any]]) -
         for name, waiting in service.get("depends_on", {}).items():
             if waiting["condition"] == "service_healthy":
                 assert "healthcheck" in services[name]
+
+
+def test_every_program_says_that_it_is_alive(services: dict[str, dict[str, Any]]) -> None:
+    beating = {"worker-gpu": "gpu worker", "worker-cpu": "cpu worker", "relay": "relay"}
+    assert set(beating.values()) == set(PROGRAMS)
+    for name, program in beating.items():
+        assert services[name]["healthcheck"]["test"] == ["CMD", "headwater", "alive", program]
+
+
+def test_programs_get_the_time_that_they_take_to_stop(
+    own_services: dict[str, dict[str, Any]],
+) -> None:
+    for service in own_services.values():
+        seconds = int(service["stop_grace_period"].removesuffix("s"))
+        assert seconds >= Settings().drain_seconds + GRACE_SECONDS
 
 
 def test_images_have_a_tag(services: dict[str, dict[str, Any]]) -> None:

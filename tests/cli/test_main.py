@@ -142,7 +142,12 @@ def test_database_out_of_reach(nobody: str) -> None:
     url = nobody.replace("http:", "postgresql+psycopg:") + "/headwater"
     told = refusal(headwater("migrate", HEADWATER_DATABASE_URL=url))
     assert told.startswith("the database cannot be reached")
-    assert "HEADWATER_DATABASE_URL" in refusal(headwater("migrate", HEADWATER_DATABASE_URL="none"))
+    assert refusal(headwater("serve", HEADWATER_DATABASE_URL=url)) == told
+
+
+@pytest.mark.parametrize("url", ["none", "mysql://host/name", "postgresql://host/name"])
+def test_database_that_is_not_served(url: str) -> None:
+    assert "HEADWATER_DATABASE_URL" in refusal(headwater("migrate", HEADWATER_DATABASE_URL=url))
 
 
 def test_migrate_twice(tmp_path: Path) -> None:
