@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import kombu
 from cryptography import x509
-from sqlalchemy import func, select
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import heartbeats
@@ -57,10 +59,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _broker(settings)
     yield from _certificate(settings)
     yield _device(settings)
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        # To look into it would make it.
+        yield Finding("database", "failure", "it has not been made yet: headwater serve")
+        return
     try:
         database = Database(settings.database_url)
         current = is_current(database)
-    except (SQLAlchemyError, ArgumentError, OSError):
+    except (SQLAlchemyError, OSError):
         yield Finding("database", "failure", "it cannot be reached: see HEADWATER_DATABASE_URL")
         return
     if not current:
@@ -106,6 +113,8 @@ def _broker(settings: Settings) -> Finding:
             connection.ensure_connection(max_retries=1, timeout=5)
     except (kombu.exceptions.OperationalError, OSError):
         return Finding("broker", "failure", "it cannot be reached: see HEADWATER_BROKER_URL")
+    except (KeyError, ValueError, ImportError):
+        return Finding("broker", "failure", "HEADWATER_BROKER_URL is no broker's that is known")
     return Finding("broker", "ok", settings.broker_url.partition(":")[0])
 
 
@@ -123,9 +132,19 @@ def _certificate(settings: Settings) -> Iterator[Finding]:
     left = ends - datetime.now(UTC)
     state: State = "ok" if left > EXPIRES_SOON else "warning" if left > timedelta() else "failure"
     yield Finding("certificate", state, f"valid until {ends:%Y-%m-%d}")
-    key = settings.c2pa_private_key
-    if key is None or not os.access(key, os.R_OK):
-        yield Finding("private key", "failure", "it is not readable here: the CPU worker needs it")
+    yield _private_key(settings.c2pa_private_key, found[0])
+
+
+def _private_key(path: Path | None, certificate: x509.Certificate) -> Finding:
+    if path is None or not os.access(path, os.R_OK):
+        return Finding("private key", "failure", "it is not readable here: the CPU worker needs it")
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return Finding("private key", "failure", f"{path} is no PEM key without a password")
+    if key.public_key() != certificate.public_key():
+        return Finding("private key", "failure", "it is another one than the certificate's")
+    return Finding("private key", "ok", "it is the certificate's")
 
 
 def _device(settings: Settings) -> Finding:
