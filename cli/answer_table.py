@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich import box
@@ -17,6 +18,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(_contributors(result["contributors"]))
     for owner in ("creator", "licence"):
         console.print(_roll_up(owner, result[f"by_{owner}"]))
+    for remark in _remarks(result):
+        console.print(Text(remark))
     console.print(Text(_basis(result), style="dim"))
 
 
@@ -63,8 +66,31 @@ def _roll_up(owner: str, rows: list[dict[str, Any]]) -> Table:
     table.add_column("", no_wrap=True)
     for row in rows:
         bar = "█" * round(row["share"] * BAR_WIDTH)
-        table.add_row(Text(row[owner]), f"{row['share']:.1%}", bar)
+        table.add_row(Text(row[owner]), _share(row["share"], row.get("std_error")), bar)
     return table
+
+
+def _share(share: float, std_error: float | None) -> str:
+    return f"{share:.1%}" if std_error is None else f"{share:.1%} ± {std_error:.1%}"
+
+
+def _remarks(result: dict[str, Any]) -> Iterator[str]:
+    """What to know before relying on it; answers of older releases lack some of it."""
+    for conflict in result.get("licence_conflicts", []):
+        licences = f" ({', '.join(conflict['licences'])})" if conflict["licences"] else ""
+        yield (
+            f"{conflict['kind']}: {conflict['share']:.1%} of the influence,"
+            f" {conflict['images']} images{licences}; {conflict['why']}."
+        )
+    for group in result.get("near_duplicates", []):
+        yield f"Hardly to be told apart: {', '.join(group)}."
+    if (unattributed := result.get("unattributed_share")) is not None:
+        yield (
+            f"Within two standard errors of none: {unattributed:.1%} of the influence;"
+            " there is no telling whose that is."
+        )
+    if redacted := result.get("redacted"):
+        yield f"Taken down since: {redacted} of the listed images."
 
 
 def _basis(result: dict[str, Any]) -> str:

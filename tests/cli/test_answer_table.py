@@ -71,3 +71,32 @@ def test_roll_ups_and_basis(answer: dict[str, Any]) -> None:
 def test_exhaustive(answer: dict[str, Any]) -> None:
     answer["candidates"] |= {"considered": 12, "exhaustive": True}
     assert "all 12 training images" in printed(answer)
+
+
+def test_what_a_lawyer_asks_about(answer: dict[str, Any]) -> None:
+    answer["by_creator"][0]["std_error"] = 0.031
+    answer |= {
+        "licence_conflicts": [
+            {
+                "kind": "share-alike",
+                "licences": ["CC-BY-SA-4.0"],
+                "share": 0.15,
+                "images": 2,
+                "why": "works made from the image must be shared under the same terms",
+            },
+            {"kind": "opt-out", "licences": [], "share": 0.1, "images": 1, "why": "so it is"},
+        ],
+        "near_duplicates": [["ada/disc.png", "[b]/disc.png"]],
+        "unattributed_share": 0.42,
+        "redacted": 1,
+    }
+    text = " ".join(printed(answer).split())
+    for told in (
+        "75.0% ± 3.1%",
+        "share-alike: 15.0% of the influence, 2 images (CC-BY-SA-4.0); works made from",
+        "opt-out: 10.0% of the influence, 1 images; so it is.",
+        "Hardly to be told apart: ada/disc.png, [b]/disc.png.",
+        "42.0% of the influence",
+        "Taken down since: 1 of the listed images.",
+    ):
+        assert told in text
