@@ -20,7 +20,6 @@ from workers.execution import run_next
 from workers.tasks import attribution
 from workers.tasks.queues import CPU_WORK, GPU_WORK
 
-WORK = GPU_WORK | CPU_WORK
 PICTURE = "ada/ring.png"
 
 
@@ -55,7 +54,8 @@ def work(installation: Settings, database: Database) -> Callable[[], None]:
             with database.read() as session:
                 if session.scalar(due.where(Job.due_at <= now())) is None:
                     return
-            run_next(database, installation, WORK)
+            for works in (GPU_WORK, CPU_WORK):
+                run_next(database, installation, works)
 
     return until_idle
 
