@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import io
 import itertools
-from pathlib import Path
-from tempfile import mkdtemp
 
 from fastapi import FastAPI, UploadFile
 from PIL import Image
+
+from app.config import Settings
 
 
 def create_app() -> FastAPI:
     """Reads a picture and writes it to disk; nothing is checked, recorded or made durable."""
     application = FastAPI()
-    folder, numbers = Path(mkdtemp(prefix="headwater-bare-")), itertools.count()
+    folder, numbers = Settings().home / "bare", itertools.count()
+    folder.mkdir(parents=True, exist_ok=True)
 
     def write(content: bytes) -> dict[str, str]:
         name = str(next(numbers))

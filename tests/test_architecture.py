@@ -81,6 +81,11 @@ def test_the_api_computes_nothing(room: str) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_tables_are_made_by_migrations_alone(room: str) -> None:
+    assert not [path for path in sources(room) if ".create_all(" in path.read_text()]
+
+
 def test_names_say_what_is_inside() -> None:
     parts = {
         part: path

@@ -10,8 +10,10 @@ from sqlalchemy import select, update
 
 from app.attributions.routes import wait_seconds
 from app.conditional import matches
+from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import Job, OutboxMessage
+from app.main import create_app
 
 
 def ask(http: TestClient, prompt: str = "a cat", **fields: object) -> str:
@@ -32,6 +34,17 @@ def test_a_question_is_accepted(http: TestClient, database: Database, index_id: 
         messages = select(OutboxMessage.job_id).where(OutboxMessage.job_id == body["id"])
         assert session.scalars(messages).all() == [body["id"]]
     assert http.get(body["urls"]["image"]).status_code == 404
+
+
+@pytest.mark.usefixtures("index_id")
+def test_the_broker_may_be_down(http: TestClient, database: Database) -> None:
+    """A job is its rows; ``test_outages`` sees them done when the broker is back."""
+    settings: Settings = http.app.state.settings  # type: ignore[attr-defined]
+    nobody = {"broker_url": "redis://127.0.0.1:1/0", "rate_limit": "1000/second"}
+    with TestClient(create_app(settings.model_copy(update=nobody))) as alone:
+        asked = ask(alone)
+    with database.read() as session:
+        assert asked in session.scalars(select(OutboxMessage.job_id)).all()
 
 
 @pytest.mark.usefixtures("index_id")
