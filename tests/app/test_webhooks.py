@@ -16,11 +16,19 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from pydantic import ValidationError
 from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from app.access.keys import ensure_tenant
 from app.config import Settings
 from app.database.engine import Database
-from app.database.tables import Job, WebhookDelivery, WebhookEndpoint, WebhookSecret, now
+from app.database.tables import (
+    IndexVersion,
+    Job,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookSecret,
+    now,
+)
 from app.jobs.cancellation import cancel
 from app.jobs.claims import Claim, claim, fail, retry_or_fail, succeed
 from app.jobs.index_builds import mark_ready
@@ -256,12 +264,19 @@ def test_what_is_rolled_back_is_not_told(
     assert told(database) == []
 
 
+def again_being_built(session: Session, index_id: str) -> None:
+    index = session.get_one(IndexVersion, index_id)
+    index.active, index.state = False, "building"
+    session.flush()
+
+
 def test_an_index_is_told_of(
     http: TestClient, database: Database, service: Settings, index_id: str
 ) -> None:
     """Once, however many of its shards fail."""
     register(http)
     with database.write() as session:
+        again_being_built(session, index_id)
         mark_ready(session, index_id, "digest")
     wanted = {"model": "tiny", "dataset": "pictures", "method": "clip"}
     failing = http.post("/v1/indexes", json=wanted).json()["id"]
@@ -280,6 +295,7 @@ def test_other_tenants_are_not_told(
         create(session, service, "bob", WebhookIn(url="https://bob.example/"))
     http.post(f"/v1/attributions/{ask(http)}/cancel")
     with database.write() as session:
+        again_being_built(session, index_id)
         mark_ready(session, index_id, "digest")
     assert told(database) == []
 
