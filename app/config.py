@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """Of a timestamp authority; empty: signatures carry no time."""
     c2pa_domain: str = "org.headwater"
     """Reversed; the assertion is ``<domain>.training-attribution``."""
+    c2pa_contributors: Literal["assertion", "ingredients"] = "assertion"
+    """Name training images in the assertion, or as ingredients of the picture too."""
 
     log_format: Literal["json", "console"] = "json"
     metrics_token: str = Field(default="", pattern=r"^[\x21-\x7e]*$", repr=False)

@@ -13,6 +13,7 @@ from app.decoder import Decoder
 from app.outbound import Limits, Outbound, OutboundError
 from app.problems import ProblemError
 from app.provenance.credentials import credentials_of
+from app.provenance.read_credentials import media_type_of
 
 _decoder = Decoder()
 # So that slow servers elsewhere leave threads for others.
@@ -26,6 +27,7 @@ class Upload:
     png: bytes
     size: tuple[int, int]
     original_sha256: str
+    original_type: str
     credentials: dict[str, str] | None
 
 
@@ -72,7 +74,8 @@ def check_upload(content: bytes, settings: Settings) -> Upload:
         # Width and height are where PNG's first chunk has them.
         width, height = struct.unpack(">II", answer.payload[16:24])
         digest = hashlib.sha256(content).hexdigest()
-        return Upload(answer.payload, (width, height), digest, credentials_of(content))
+        kind, said = media_type_of(content), credentials_of(content)
+        return Upload(answer.payload, (width, height), digest, kind, said)
     reason = answer.payload.decode(errors="replace")
     match answer.code:
         case decode_image.NOT_AN_IMAGE:

@@ -96,6 +96,7 @@ def _ask_about(
     digest = images.put(upload.png)
     request = question.model_dump(exclude=ROUTING) | {
         "original_sha256": upload.original_sha256,
+        "original_type": upload.original_type,
         "picture_credentials": upload.credentials,
     }
 

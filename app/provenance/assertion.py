@@ -35,7 +35,7 @@ def assertion(record: Record) -> dict[str, Any]:
         "schema": SCHEMA_ID,
         "attribution_id": record.attribution_id,
         "computed_at": record.finished_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "subject": {"alg": "sha256", "hash": record.subject, "media_type": "image/png"},
+        "subject": {"alg": "sha256", "hash": record.subject, "media_type": record.subject_type},
         "model": {
             "instance_id": record.model_instance,
             "name": record.model_name,

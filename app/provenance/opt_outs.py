@@ -13,9 +13,10 @@ from typing import Any
 
 import c2pa
 
+from app.provenance.read_credentials import media_type_of
+
 ASSERTIONS = ("cawg.training-mining", "c2pa.training-mining")
 NOT_ALLOWED = "notAllowed"
-MEDIA_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 # PLUS vocabulary: DMI-PROHIBITED and its narrower forms, as an attribute, an element or a link.
 PROHIBITED = re.compile(rb"DataMining\b[^<]{0,200}?(DMI-PROHIBITED[A-Z-]*)")
 
@@ -31,9 +32,8 @@ def read_opt_out(content: bytes) -> dict[str, str] | None:
 
 
 def _from_manifest(content: bytes) -> dict[str, str]:
-    media_type = next((kind for head, kind in MEDIA_TYPES.items() if content.startswith(head)), "")
     try:
-        with c2pa.Reader(media_type, io.BytesIO(content), context=offline()) as reader:
+        with c2pa.Reader(media_type_of(content), io.BytesIO(content), context=offline()) as reader:
             manifest = reader.get_active_manifest() or {}
     except (c2pa.C2paError, KeyError):  # KeyError: the active manifest is not in the store
         return {}  # what cannot be read says nothing

@@ -20,8 +20,8 @@ CONTEXT: dict[str, Any] = {
 def prov(record: Record) -> dict[str, Any]:
     """A graph: the picture, the model, the computation, the training images and their creators.
 
-    Influence is qualified with its share and score: a plain ``wasInfluencedBy`` could not say how
-    much, and none of it is proof of copying.
+    Influence is qualified with its share and score, which a plain ``wasInfluencedBy`` does not say;
+    none of it is proof of copying.
     """
     picture = f"urn:sha256:{record.subject}"
     model = f"urn:sha256:{record.model_digest}"
@@ -35,6 +35,7 @@ def prov(record: Record) -> dict[str, Any]:
                 "@id": picture,
                 "@type": "prov:Entity",
                 "prov:wasDerivedFrom": {"@id": model},
+                "prov:wasInfluencedBy": [{"@id": _entity(record, row["key"])} for row in rows],
                 "prov:qualifiedInfluence": [_influence(record, activity, row) for row in rows],
             },
             {"@id": model, "@type": "prov:Entity", "dcterms:title": record.model_name},

@@ -18,17 +18,21 @@ MEDIA_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": 
 LONGEST = 500
 
 
+def media_type_of(content: bytes) -> str:
+    """Which of the pictures that are taken this is; empty where it is none."""
+    return next((kind for head, kind in MEDIA_TYPES.items() if content.startswith(head)), "")
+
+
 def main() -> int:
     """Read stdin; exit with 1 where there is no manifest that can be read."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     content = sys.stdin.buffer.read()
-    media_type = next((kind for head, kind in MEDIA_TYPES.items() if content.startswith(head)), "")
     # A manifest may name a URL, and would make the server call out.
     offline = c2pa.Context.from_dict({"verify": {"remote_manifest_fetch": False}})
     try:
-        with c2pa.Reader(media_type, io.BytesIO(content), context=offline) as reader:
+        with c2pa.Reader(media_type_of(content), io.BytesIO(content), context=offline) as reader:
             manifest, state = reader.get_active_manifest() or {}, reader.get_validation_state()
     except c2pa.C2paError:
         return 1

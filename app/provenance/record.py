@@ -18,8 +18,9 @@ from app.problems import ProblemError
 class Record:
     """What was asked, what was answered, and what both rest on.
 
-    ``subject`` is the SHA-256 of the picture as it was sent, ``picture`` that of the PNG that is
-    kept of it; ``contents`` are the SHA-256 of the listed training images, by key, where known.
+    ``subject`` is the SHA-256 of the picture as it was sent or drawn, ``picture`` that of the PNG
+    that is kept of it; ``contents`` are the SHA-256 of the listed training images, by key, where
+    known.
     """
 
     attribution_id: str
@@ -27,6 +28,7 @@ class Record:
     request: dict[str, Any]
     result: dict[str, Any]
     subject: str
+    subject_type: str
     picture: str
     started_at: datetime
     finished_at: datetime
@@ -53,6 +55,8 @@ def read_record(session: Session, job: Job) -> Record:
         )
     assert job.started_at is not None
     assert job.finished_at is not None
+    # Of older uploads the type is not known: they are spoken of as they are kept.
+    kind = job.request.get("original_type")
     index = session.get_one(IndexVersion, job.index_id)
     model = session.get_one(Model, index.model_id)
     dataset = session.get_one(Dataset, index.dataset_id)
@@ -65,7 +69,8 @@ def read_record(session: Session, job: Job) -> Record:
         index_id=index.id,
         request=job.request,
         result=job.result,
-        subject=job.request.get("original_sha256") or job.image_digest,
+        subject=job.request["original_sha256"] if kind else job.image_digest,
+        subject_type=kind or "image/png",
         picture=job.image_digest,
         started_at=job.started_at,
         finished_at=job.finished_at,

@@ -14,7 +14,7 @@ from app.config import Settings
 from app.provenance.assertion import assertion
 from app.provenance.record import Record
 
-PNG = "image/png"
+PNG, BYTES = "image/png", "application/octet-stream"
 
 
 class SigningError(Exception):
@@ -71,16 +71,29 @@ def _builder(settings: Settings, record: Record, png: bytes) -> c2pa.Builder:
     builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
     picture = {"title": "the picture", "relationship": "parentOf", "format": PNG}
     builder.add_ingredient(picture, PNG, io.BytesIO(png))
-    model = {
-        "title": record.model_name,
-        "relationship": "inputTo",
-        "format": "application/octet-stream",
-        "instance_id": record.model_instance,
-        "data_types": [{"type": "c2pa.types.model"}],
-    }
-    weights = io.BytesIO(record.model_digest.encode())  # their name: they may be gigabytes
-    builder.add_ingredient(model, "application/octet-stream", weights)
+    _add_input(builder, record.model_name, record.model_instance, "c2pa.types.model")
+    if settings.c2pa_contributors == "ingredients":
+        for number, instance in enumerate(_instances(record), start=1):
+            _add_input(builder, f"training image {number}", instance, "c2pa.types.dataset")
     return builder
+
+
+def _instances(record: Record) -> list[str]:
+    """The listed training images by their content, in order; those of one content are one."""
+    found = (record.instance(row["key"]) for row in record.result["contributors"])
+    return list(dict.fromkeys(instance for instance in found if instance))
+
+
+def _add_input(builder: c2pa.Builder, title: str, instance: str, kind: str) -> None:
+    ingredient = {
+        "title": title,
+        "relationship": "inputTo",
+        "format": BYTES,
+        "instance_id": instance,
+        "data_types": [{"type": kind}],
+    }
+    # Its name stands for it: weights may be gigabytes, and training images are not ours to give.
+    builder.add_ingredient(ingredient, BYTES, io.BytesIO(instance.encode()))
 
 
 @cache

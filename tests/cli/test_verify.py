@@ -67,6 +67,7 @@ def written(attributor: Attributor, png: bytes, question: Json, drawing: Drawing
         request=question | asked,
         result=compose_answer(computed, {}, LISTED),
         subject=digest,
+        subject_type="image/png",
         picture=digest,
         started_at=now,
         finished_at=now,

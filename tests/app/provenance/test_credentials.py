@@ -22,8 +22,10 @@ def picture(kind: str = "PNG") -> bytes:
     return content.getvalue()
 
 
-def signed(identity: Identity, kind: str = "PNG", remote: str | None = None) -> bytes:
-    manifest = {"claim_generator_info": [{"name": "a generator"}], "title": "a title"}
+def signed(
+    identity: Identity, kind: str = "PNG", remote: str | None = None, title: str = "a title"
+) -> bytes:
+    manifest = {"claim_generator_info": [{"name": "a generator"}], "title": title}
     out = io.BytesIO()
     with c2pa.Builder(manifest) as builder:
         builder.set_intent(
@@ -84,8 +86,15 @@ def test_an_upload_keeps_the_summary_and_calls_nobody(
     http: TestClient, identity: Identity, visited: tuple[str, list[str]]
 ) -> None:
     url, asked = visited
-    told = http.post("/v1/attributions", files={"image": signed(identity)}).json()
-    assert told["request"]["picture_credentials"]["claim_generator"] == "a generator"
+    for kind in ("PNG", "JPEG", "WEBP"):
+        sent = http.post("/v1/attributions", files={"image": signed(identity, kind)}).json()
+        assert sent["request"]["picture_credentials"]["claim_generator"] == "a generator"
+        assert sent["request"]["original_type"] == f"image/{kind.lower()}"
+    # NUL is text to JSON, and not to every database; long scripts are long in JSON.
+    for title in ("a\0b", "𝔸" * 600):
+        titled = http.post("/v1/attributions", files={"image": signed(identity, title=title)})
+        assert titled.status_code == 202, titled.text
+        assert titled.json()["request"]["picture_credentials"]["title"] == title[:500]
     remote = signed(identity, remote=url)
     assert url.encode() in remote
     elsewhere = http.post("/v1/attributions", files={"image": remote + b"caBX"})

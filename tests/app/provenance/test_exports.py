@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ def record(result: dict[str, Any]) -> Record:
         request={"caption": "a cat", "method": "das", "candidates": "exhaustive"},
         result=result,
         subject="a" * 64,
+        subject_type="image/jpeg",
         picture="b" * 64,
         started_at=datetime(2026, 1, 1, tzinfo=UTC),
         finished_at=datetime(2026, 1, 2, tzinfo=UTC),
@@ -89,6 +91,27 @@ def test_a_signed_picture_is_valid_and_looks_the_same(
     assert pixels[0] == pixels[1]
 
 
+def test_contributors_are_ingredients_where_that_is_wanted(
+    signing: Settings, record: Record, png: bytes
+) -> None:
+    rows = record.result["contributors"]
+    rows.append(rows[0] | {"rank": 4, "key": "copy.png"})
+    copied = replace(record, contents=record.contents | {"copy.png": record.contents["a.png"]})
+    wanted = signing.model_copy(update={"c2pa_contributors": "ingredients"})
+    signed = sign(wanted, copied, png)
+    for content, manifest_data in ((signed.picture, None), (png, signed.sidecar)):
+        with c2pa.Reader("image/png", io.BytesIO(content), manifest_data=manifest_data) as reader:
+            assert reader.get_validation_state() == "Valid"
+            manifest = manifest_of(reader)
+        inputs = [part for part in manifest["ingredients"] if part["relationship"] == "inputTo"]
+        assert [(part["instance_id"], part["data_types"][0]["type"]) for part in inputs] == [
+            (f"sha256:{'c' * 64}", "c2pa.types.model"),
+            (f"sha256:{'1' * 64}", "c2pa.types.dataset"),
+            (f"sha256:{'2' * 64}", "c2pa.types.dataset"),
+        ]
+        assert "a.png" not in json.dumps(manifest)
+
+
 def test_a_sidecar_belongs_to_the_picture_as_it_was(
     signing: Settings, record: Record, png: bytes
 ) -> None:
@@ -114,6 +137,7 @@ def test_the_assertion_matches_its_schema_and_names_contents_alone(record: Recor
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.validate(data, schema())
     assert [part["instance_id"][:8] for part in data["contributors"]] == ["sha256:1", "sha256:2"]
+    assert data["subject"] == {"alg": "sha256", "hash": "a" * 64, "media_type": "image/jpeg"}
     assert "older.png" not in json.dumps(data)
     assert "a.png" not in json.dumps(data)
     assert "std_error" not in data["contributors"][1]
@@ -159,6 +183,13 @@ def test_prov_is_linked_data_that_says_how_much(record: Record) -> None:
         } ORDER BY DESC(?share)
         """
     )
+    plain = graph.query(
+        """
+        PREFIX prov: <http://www.w3.org/ns/prov#>
+        SELECT ?image { ?picture prov:wasInfluencedBy ?image ; prov:wasDerivedFrom ?model }
+        """
+    )
+    assert {image for (image,) in plain} == {image for image, _, _ in found}
     rows = [(str(image), float(share), name and str(name)) for image, share, name in found]
     assert rows[0] == (f"urn:sha256:{'1' * 64}", 0.5, "Ada")
     assert [share for _, share, _ in rows] == pytest.approx([0.5, 0.25, 0.5 / 3])

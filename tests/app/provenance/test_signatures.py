@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import c2pa
 import pytest
 from fastapi.testclient import TestClient
 from limited_api import Limited
+from PIL import Image
 from sqlalchemy import select, update
 
 from app.config import Settings
@@ -29,6 +31,12 @@ from workers.tasks.queues import CPU_WORK
 Work = Callable[..., None]
 
 
+def as_jpeg(png: bytes) -> bytes:
+    content = io.BytesIO()
+    Image.open(io.BytesIO(png)).save(content, "JPEG")
+    return content.getvalue()
+
+
 @pytest.fixture
 def answered(
     http: TestClient,
@@ -39,7 +47,7 @@ def answered(
     result: dict[str, Any],
 ) -> str:
     """An attribution that has succeeded where nothing is signed."""
-    asked = http.post("/v1/attributions", files={"image": png})
+    asked = http.post("/v1/attributions", files={"image": as_jpeg(png)})
     assert (asked.status_code, asked.json()["index"]) == (202, index_id)
     found = str(asked.json()["id"])
     with database.write() as session:
@@ -79,7 +87,12 @@ def signings(database: Database) -> list[Job]:
 
 
 def test_an_answer_older_than_the_certificate_is_signed_when_asked_for(
-    http: TestClient, signer: TestClient, answered: str, database: Database, work: Work
+    http: TestClient,
+    signer: TestClient,
+    answered: str,
+    database: Database,
+    work: Work,
+    png: bytes,
 ) -> None:
     url = f"/v1/attributions/{answered}/c2pa"
     unsigned = http.get(url)
@@ -96,6 +109,16 @@ def test_an_answer_older_than_the_certificate_is_signed_when_asked_for(
     assert (signed.status_code, signed.headers["content-type"]) == (200, "image/png")
     with c2pa.Reader("image/png", io.BytesIO(signed.content)) as reader:
         assert reader.get_validation_state() == "Valid"
+        (said,) = (
+            part["data"]
+            for part in reader.get_active_manifest()["assertions"]
+            if part["label"] == "org.example.training-attribution"
+        )
+    assert said["subject"] == {
+        "alg": "sha256",
+        "hash": hashlib.sha256(as_jpeg(png)).hexdigest(),
+        "media_type": "image/jpeg",
+    }
     assert len(signings(database)) == 1
 
 
