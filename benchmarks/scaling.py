@@ -160,7 +160,7 @@ def same_rankings(one: Built, other: Built) -> bool:
 def main() -> None:
     """Build three times and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--timesteps", type=int, default=10)
+    parser.add_argument("--timesteps", type=int, default=4)
     parser.add_argument("--out", type=Path, help="otherwise benchmarks/results/scaling.json")
     arguments = parser.parse_args()
     data = ROOT / "benchmarks" / "data" / "demo-emoji"
