@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 from datetime import timedelta
-from functools import cache
 from typing import Literal
 
 from sqlalchemy import ColumnElement, delete, select
@@ -32,13 +31,12 @@ def beat(database: Database, program: Program) -> None:
         session.merge(Heartbeat(program=program, whose=whose, at=now()))
 
 
-@cache
-def start(database_url: str, seconds: float, program: Program) -> None:
-    """Beat from a thread, for as long as this process lives; asking again changes nothing.
+def start(settings: Settings, program: Program) -> None:
+    """Beat from a thread, for as long as this process lives.
 
     Over a connection of its own: worker processes that are forked later must not share it.
     """
-    database = Database(database_url)
+    database = Database(settings.database_url)
 
     def go_on() -> None:
         ended = threading.Event()
@@ -47,7 +45,7 @@ def start(database_url: str, seconds: float, program: Program) -> None:
                 beat(database, program)
             except SQLAlchemyError:
                 logger.warning("the heartbeat was not written")
-            ended.wait(seconds)
+            ended.wait(settings.heartbeat_seconds)
 
     threading.Thread(target=go_on, name="heartbeat", daemon=True).start()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import signal
-from functools import partial
 from typing import Any
 
 from celery.signals import (
@@ -32,13 +31,11 @@ def _leave_logs_alone(**_: Any) -> None:
 
 @worker_ready.connect  # type: ignore[untyped-decorator]  # celery is untyped
 def _begin_to_beat(sender: Any, **_: Any) -> None:
-    # Celery says so again whenever it has found its broker again.
     queues = {queue.name for queue in sender.task_consumer.queues}
-    beat_of = partial(heartbeats.start, settings.database_url, settings.heartbeat_seconds)
     if settings.gpu_queue in queues:
-        beat_of("gpu worker")
+        heartbeats.start(settings, "gpu worker")
     if settings.cpu_queue in queues:
-        beat_of("cpu worker")
+        heartbeats.start(settings, "cpu worker")
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]  # celery is untyped
