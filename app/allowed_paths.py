@@ -9,7 +9,15 @@ from app.problems import ProblemError
 
 
 def allowed_directory(path: str, roots: Sequence[Path]) -> Path:
-    """The directory behind ``path``, links resolved, if it lies below a root; else a problem.
+    """The directory behind ``path``, links resolved, if it lies below a root; else a problem."""
+    resolved = allowed_path(path, roots)
+    if not resolved.is_dir():
+        raise ProblemError(422, "path-not-found", "The path is not a directory", path)
+    return resolved
+
+
+def allowed_path(path: str, roots: Sequence[Path]) -> Path:
+    """The file or directory behind ``path``, links resolved, if below a root; else a problem.
 
     Outside the roots the answer does not tell whether the path exists.
     """
@@ -20,6 +28,6 @@ def allowed_directory(path: str, roots: Sequence[Path]) -> Path:
         allowed = False
     if not allowed:
         raise ProblemError(422, "path-not-allowed", "The path lies outside the allowed roots", path)
-    if not resolved.is_dir():
-        raise ProblemError(422, "path-not-found", "The path is not a directory", path)
+    if not resolved.exists():
+        raise ProblemError(422, "path-not-found", "There is nothing at the path", path)
     return resolved

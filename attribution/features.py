@@ -13,9 +13,10 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from attribution.denoisers import Condition, Denoiser, Drawing
+from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
 from attribution.errors import InputError
+from attribution.families import Condition
 from attribution.gradients import GradientProjector
 from attribution.index.config import ConfigError, IndexConfig, Normalisation
 from attribution.noise import sample_noise, select_timesteps

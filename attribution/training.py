@@ -1,17 +1,18 @@
 """Training a small pixel DDPM: what retraining on subsets, and the studies, train.
 
 The recipe is the paper's (Appendix F.1): the simple loss, linear noise schedule, AdamW, warm-up
-over a tenth of the steps, then a cosine; timesteps are stratified over the batch.
+over a tenth of the steps, then a cosine; timesteps are stratified over the batch.  ``descend`` is
+that recipe for any network; ``lora_training.py`` follows it too.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
@@ -22,8 +23,10 @@ from attribution.image_folder import ImageFolder, pixels
 from attribution.index.manifest import write_atomically
 
 Precision = Literal["float32", "bfloat16"]
+Settings = TypeVar("Settings")
 
 RECORD = "training.json"
+DDPM, LORA = "ddpm", "lora"
 WARM_UP = 0.1  # of all steps
 WEIGHT_DECAY = 1e-6
 LARGEST_GRADIENT = 1.0
@@ -52,9 +55,9 @@ class DdpmTraining:
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", tuple(self.widths))
         for name in ("image_size", "epochs", "batch_size"):
-            _natural(name, getattr(self, name))
+            natural(name, getattr(self, name))
         for width in self.widths:
-            _natural("widths", width)
+            natural("widths", width)
             if width % 4:
                 raise TrainingError(f"widths must be multiples of 4, not {width}")
         if not self.widths or self.image_size % 2 ** (len(self.widths) - 1):
@@ -63,22 +66,14 @@ class DdpmTraining:
             )
         if self.channels not in (1, 3):
             raise TrainingError(f"channels must be 1 or 3, not {self.channels!r}")
-        rate = self.learning_rate
-        if not isinstance(rate, int | float) or not 0 < rate < 1:
-            raise TrainingError(f"learning_rate must lie between 0 and 1, not {rate!r}")
+        fraction("learning_rate", self.learning_rate)
         if self.precision not in get_args(Precision):
             raise TrainingError(f"precision must be float32 or bfloat16, not {self.precision!r}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DdpmTraining:
         """Read settings, refusing unknown fields."""
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise TrainingError(f"unknown fields: {', '.join(sorted(unknown))[:200]}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise TrainingError(f"the training's settings cannot be read: {error}") from None
+        return read_settings(cls, values)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; ``from_dict`` reads it back."""
@@ -118,29 +113,73 @@ def train_ddpm(
         unet = build_unet(training)
     unet.train()
     schedule: Any = DDPMScheduler(num_train_timesteps=1000)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=1.0, weight_decay=WEIGHT_DECAY)
-    generator = torch.Generator().manual_seed(seed)
-    steps, batch = training.steps(len(images)), training.batch_size
+
+    def loss(draw: Draw) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=training.precision == "bfloat16"):
+            noisy = schedule.add_noise(images[draw.rows], draw.noise, draw.t)
+            predicted: torch.Tensor = unet(noisy, draw.t).sample
+        return ((predicted.float() - draw.noise) ** 2).mean()
+
+    descend(
+        list(unet.parameters()),
+        loss,
+        images.shape,
+        Descent(training.steps(len(images)), training.batch_size, training.learning_rate),
+        torch.Generator().manual_seed(seed),
+        on_step=lambda step: on_step(step, unet) if on_step else None,
+    )
+    return DDPMPipeline(unet.eval(), schedule)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How long and how fast: the learning rate is that at its highest."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    timesteps: int = 1000
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What one step looks at: the images' ``rows``, their timesteps ``t`` and their ``noise``."""
+
+    rows: torch.Tensor
+    t: torch.Tensor
+    noise: torch.Tensor
+
+
+def descend(
+    parameters: list[torch.nn.Parameter],
+    loss: Callable[[Draw], torch.Tensor],
+    shape: Sequence[int],
+    descent: Descent,
+    generator: torch.Generator,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Follow the gradient of ``loss``; ``shape`` is that of all images ``(n, C, H, W)``.
+
+    Every image is seen once before any is seen again.  ``on_step`` is told the steps done.
+    """
+    optimizer = torch.optim.AdamW(parameters, lr=1.0, weight_decay=WEIGHT_DECAY)
+    batch, timesteps = descent.batch_size, descent.timesteps
     waiting = torch.empty(0, dtype=torch.long)
-    for step in range(steps):
+    for step in range(descent.steps):
         while len(waiting) < batch:
-            waiting = torch.cat([waiting, torch.randperm(len(images), generator=generator)])
+            waiting = torch.cat([waiting, torch.randperm(shape[0], generator=generator)])
         rows, waiting = waiting[:batch], waiting[batch:]
         strata = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
-        t = (strata * 1000).long().clamp(max=999)
-        noise = torch.randn((batch, *training.shape), generator=generator)
+        t = (strata * timesteps).long().clamp(max=timesteps - 1)
+        noise = torch.randn((batch, *shape[1:]), generator=generator)
         for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate * _rate(step, steps)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=training.precision == "bfloat16"):
-            predicted = unet(schedule.add_noise(images[rows], noise, t), t).sample
-        loss = ((predicted.float() - noise) ** 2).mean()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), LARGEST_GRADIENT)
+            group["lr"] = descent.learning_rate * _rate(step, descent.steps)
+        loss(Draw(rows, t, noise)).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, LARGEST_GRADIENT)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if on_step:
-            on_step(step + 1, unet)
-    return DDPMPipeline(unet.eval(), schedule)
+            on_step(step + 1)
 
 
 def build_unet(training: DdpmTraining) -> UNet2DModel:
@@ -189,22 +228,40 @@ def save_trained(
     pipeline = train_ddpm(images, training, seed, at_step)
     torch.nn.Module.to(pipeline.unet, dtype)  # diffusers' own warns of what does not concern us
     pipeline.save_pretrained(directory)
-    record = {"trainer": "ddpm", "seed": seed, "training": training.to_dict()}
+    write_record(directory, DDPM, training.to_dict(), seed)
+
+
+def write_record(directory: Path, trainer: str, settings: dict[str, Any], seed: int) -> None:
+    """Say beside a model how it was trained."""
+    record = {"trainer": trainer, "seed": seed, "training": settings}
     write_atomically(directory / RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def recorded_training(directory: Path) -> tuple[DdpmTraining, int]:
-    """The settings and the seed from which ``save_trained`` made a model."""
-    try:
-        record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
-        if record["trainer"] != "ddpm":
-            raise ValueError(f"it speaks of a trainer {record['trainer']!r}")
-        settings, seed = record["training"], int(record["seed"])
-    except FileNotFoundError:
-        raise TrainingError(f"{directory} has no {RECORD} that says how it was trained") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{directory / RECORD} does not say how to train: {error}") from None
-    return DdpmTraining.from_dict(settings), seed
+@dataclass(frozen=True)
+class Record:
+    """How a model was trained: by which of the built-in trainers, its settings and the seed."""
+
+    trainer: str
+    settings: dict[str, Any]
+    seed: int
+
+    @classmethod
+    def read(cls, directory: Path) -> Record:
+        """What ``write_record`` wrote."""
+        try:
+            record = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+            trainer, settings = record["trainer"], record["training"]
+            if trainer not in (DDPM, LORA):
+                raise ValueError(f"it speaks of a trainer {trainer!r}")
+            return cls(trainer, dict(settings), int(record["seed"]))
+        except FileNotFoundError:
+            raise TrainingError(
+                f"{directory} has no {RECORD} that says how it was trained"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(
+                f"{directory / RECORD} does not say how to train: {error}"
+            ) from None
 
 
 def _rate(step: int, steps: int) -> float:
@@ -212,6 +269,24 @@ def _rate(step: int, steps: int) -> float:
     return warmed * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _natural(name: str, value: object) -> None:
+def read_settings(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """A training's settings, unknown fields refused."""
+    unknown = set(values) - {field.name for field in fields(cast(Any, kind))}
+    if unknown:
+        raise TrainingError(f"unknown fields: {', '.join(sorted(unknown))[:200]}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise TrainingError(f"the training's settings cannot be read: {error}") from None
+
+
+def fraction(name: str, value: object) -> None:
+    """Refuse what does not lie between 0 and 1."""
+    if not isinstance(value, int | float) or not 0 < value < 1:
+        raise TrainingError(f"{name} must lie between 0 and 1, not {value!r}")
+
+
+def natural(name: str, value: object) -> None:
+    """Refuse what is no whole number above zero."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise TrainingError(f"{name} must be a whole number above zero, not {value!r}")

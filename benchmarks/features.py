@@ -98,7 +98,7 @@ def demo_case(batch: int) -> Case:
     """The demo's text-conditional U-Net."""
     denoiser = Denoiser.load(MODEL)
     condition = denoiser.condition(["octopus, openmoji"] * batch)
-    extra = {"encoder_hidden_states": condition.states, "class_labels": condition.pooled}
+    extra = {"encoder_hidden_states": condition["states"], "class_labels": condition["pooled"]}
     return Case("demo U-Net, 1.7M", denoiser.network, batch, extra)
 
 

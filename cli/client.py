@@ -54,10 +54,13 @@ class Client:
         """Register a folder of training images; the same one again is no error."""
         return self._post("/v1/datasets", json={"name": name, "path": str(path.absolute())})
 
-    def register_model(self, name: str, path: Path, clip_path: Path) -> Json:
-        """Register a diffusers directory and the open_clip directory used beside it."""
-        body = {"name": name, "path": str(path.absolute()), "clip_path": str(clip_path.absolute())}
-        return self._post("/v1/models", json=body)
+    def register_model(
+        self, name: str, path: Path, clip_path: Path, lora_path: Path | None = None
+    ) -> Json:
+        """Register a diffusers directory, perhaps a LoRA on it, and the open_clip directory."""
+        paths = {"path": path, "clip_path": clip_path, "lora_path": lora_path}
+        body = {what: str(path.absolute()) for what, path in paths.items() if path}
+        return self._post("/v1/models", json={"name": name, **body})
 
     def build_index(
         self,

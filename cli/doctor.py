@@ -22,11 +22,11 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import is_current
 from app.database.tables import IndexVersion, Job, Model, OutboxMessage, now
-from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, weights_digest
 from app.problems import ProblemError
 from app.storage import free_bytes
 from attribution.errors import InputError
 from attribution.index.manifest import Manifest
+from attribution.model_directory import CLIP_WEIGHTS, model_digest, safe_weights_digest
 from workers.broker import make_celery
 
 State = Literal["ok", "warning", "failure"]
@@ -201,8 +201,9 @@ def _models(session: Session) -> Iterator[Finding]:
     for model in session.scalars(select(Model)):
 
         def check(model: Model = model) -> None:
-            weights = weights_digest(Path(model.directory), PIPELINE_WEIGHTS)
-            clip = weights_digest(Path(model.clip_directory), CLIP_WEIGHTS)
+            lora = Path(model.lora) if model.lora else None
+            weights = model_digest(Path(model.directory), lora)
+            clip = safe_weights_digest(Path(model.clip_directory), CLIP_WEIGHTS)
             if (weights, clip) != (model.digest, model.clip_digest):
                 raise InputError("its weights have changed since it was registered")
 

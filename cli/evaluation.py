@@ -43,18 +43,17 @@ from attribution.evaluation.report import (
 from attribution.evaluation.representations import Subject
 from attribution.evaluation.retraining import (
     CommandTrainer,
-    DdpmTrainer,
     Measurement,
     Plan,
     Trainer,
     planned,
+    recorded_trainer,
     retrain,
 )
 from attribution.evaluation.subsets import Stratum, draw_subsets, leave_groups_out, strata
 from attribution.image_folder import ImageFolder
 from attribution.index.manifest import write_atomically
 from attribution.methods import METHODS, MethodError
-from attribution.training import recorded_training
 from cli.errors import BadInputError
 from cli.progress import progress_bar, stage_progress
 
@@ -83,7 +82,7 @@ class Retraining:
             return CommandTrainer(self.train_command)
         if self.model is None:
             raise BadInputError("say --model, whose training is repeated, or --train-command")
-        return DdpmTrainer(recorded_training(self.model)[0])
+        return recorded_trainer(self.model)[0]
 
     def subsets_of(self, folder: ImageFolder) -> tuple[NDArray[np.bool_], dict[str, Any]]:
         """The subsets ``(M, n)``, and what the protocol says of them."""
@@ -292,10 +291,8 @@ def write_report(results: list[Path], out: Path) -> None:
 
 
 def _trainer_and_seed(model: Path, train_command: str | None) -> tuple[Trainer, int]:
-    training, seed = recorded_training(model)
-    if train_command is not None:
-        return CommandTrainer(train_command), seed
-    return DdpmTrainer(training), seed
+    trainer, seed = recorded_trainer(model)
+    return (trainer if train_command is None else CommandTrainer(train_command)), seed
 
 
 def show_lds(report: dict[str, Any], console: Console) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from attribution.index.config import IndexConfig
+from attribution.model_directory import base_of
 from cli.errors import BadInputError
 
 Output = Annotated[
@@ -56,9 +58,19 @@ Store = Annotated[
 
 
 def knobs_said(options: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an index's configuration that were said."""
+    """The fields of an index's configuration that were said.
+
+    Of a model with a LoRA, the LoRA's weights are looked at alone unless others are said; a server
+    sees to that itself.
+    """
     names = {field.name for field in fields(IndexConfig)} - {"damping"}
     knobs = {name: value for name, value in options.items() if name in names and value is not None}
+    if (
+        "server" not in options
+        and isinstance(model := options.get("model"), Path)
+        and base_of(model)
+    ):
+        knobs = {"parameters": "lora"} | knobs
     damping: str | None = options["damping"]
     if damping is None:
         return knobs

@@ -140,6 +140,9 @@ def index(
     model: Annotated[Path, typer.Option(help="The diffusers directory.")],
     clip: Annotated[Path, typer.Option(help="The open_clip directory.")],
     data: Annotated[Path, typer.Option(help="The folder of training images.")],
+    lora: Annotated[
+        Path | None, typer.Option(help="A LoRA on the model: a directory or safetensors file.")
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="For model and data; their folders' names otherwise.")
     ] = None,
@@ -170,10 +173,11 @@ def index(
     from cli.progress import stage_progress
 
     knobs = knobs_said(context.params)
-    model_name, data_name = name or model.resolve().name, name or data.resolve().name
+    named = (lora or model).resolve()
+    model_name, data_name = name or named.stem, name or data.resolve().name
     with Client(server) as client:
         client.register_dataset(data_name, data)
-        client.register_model(model_name, model, clip)
+        client.register_model(model_name, model, clip, lora)
         with stage_progress("index") as advance:
             built = client.build_index(
                 model_name, data_name, knobs, method=method, on_progress=advance
@@ -248,6 +252,7 @@ def verify(
     receipt: Annotated[Path, typer.Argument(help="A file with what …/receipt answered.")],
     index: Annotated[Path | None, typer.Option(help="The index directory.")] = None,
     model: Annotated[Path | None, typer.Option(help="The diffusers directory.")] = None,
+    lora: Annotated[Path | None, typer.Option(help="The LoRA on the model, if any.")] = None,
     clip: Annotated[Path | None, typer.Option(help="The open_clip directory.")] = None,
     picture: Annotated[
         Path | None, typer.Option(help="The picture, as …/image gives it, where it is not kept.")
@@ -264,8 +269,8 @@ def verify(
 
     content = read_receipt(receipt)
     if index and model and clip:
-        places = Places(index, model, clip, picture)
-    elif index or model or clip:
+        places = Places(index, model, clip, picture, lora)
+    elif index or model or clip or lora:
         raise BadInputError("--index, --model and --clip go together")
     else:
         places = places_of(content)
@@ -347,62 +352,65 @@ def scores(
 
 @app.command()
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Option(help="The folder of images.")],
-    out: Annotated[Path, typer.Option(help="The diffusers directory to write.")],
-    image_size: Annotated[int, typer.Option(help="Pixels a side.")] = 16,
-    channels: Annotated[int, typer.Option(help="1 for grey, 3 for colour.")] = 3,
-    widths: Annotated[str, typer.Option(help="Channels of the U-Net's levels.")] = "16,32,32",
-    epochs: Annotated[int, typer.Option(help="How often each image is seen.")] = 60,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 64,
-    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 2e-3,
+    out: Annotated[Path, typer.Option(help="The directory to write.")],
+    base: Annotated[
+        Path | None, typer.Option(help="Fine-tune this diffusers directory by a LoRA.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels a side (16).")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="1 for grey, 3 for colour (the default).")
+    ] = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Channels of the U-Net's levels (16,32,32).")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Of the LoRA (16).")] = None,
+    alpha: Annotated[int | None, typer.Option(help="Its scale, in units of 1/rank (16).")] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Endings of adapted layers (to_q,to_k,to_v,to_out.0).")
+    ] = None,
+    flips: Annotated[
+        bool | None, typer.Option("--flips/--no-flips", help="Mirror pictures at random.")
+    ] = None,
+    caption_dropout: Annotated[
+        float | None, typer.Option(help="How many captions are left empty (0.1).")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="How often each image is seen (60; a LoRA 100).")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a step (64).")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At its highest (0.002; a LoRA 0.0003).")
+    ] = None,
     precision: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="Of the convolutions.")
-    ] = "float32",
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Of the convolutions (float32)."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights, order and noise.")] = 0,
     checkpoints: Annotated[
         int, typer.Option(min=1, help="States of the training to keep, the last included.")
     ] = 4,
     half_precision: Annotated[
-        bool, typer.Option("--half-precision", help="Write 16-bit weights.")
+        bool, typer.Option("--half-precision", help="Write 16-bit weights (of a whole model).")
     ] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; as many as processors otherwise.")
     ] = None,
 ) -> None:
-    """Train a small pixel DDPM, to try attribution on: `headwater evaluate` can repeat it."""
+    """Train a small pixel DDPM, or a LoRA on a model: `headwater evaluate` can repeat either."""
     import os
 
-    from attribution.errors import InputError
-    from attribution.image_folder import ImageFolder
-    from attribution.training import DdpmTraining, save_trained, training_images
     from cli.progress import stage_progress
     from cli.scores import threads as torch_threads
+    from cli.training import train_model
 
-    try:
-        levels = tuple(int(width) for width in widths.split(","))
-    except ValueError:
-        raise BadInputError(f"--widths: whole numbers with commas, not {widths!r}") from None
-    try:
-        training = DdpmTraining(
-            image_size, channels, levels, epochs, batch_size, learning_rate, precision
+    with torch_threads(threads or os.cpu_count() or 1), stage_progress("training") as advance:
+        images = train_model(
+            context.params,
+            lambda step, steps: advance("", step / steps),
         )
-        images = training_images(ImageFolder(data), training.shape)
-        with (
-            torch_threads(threads or os.cpu_count() or 1),
-            stage_progress("training") as advance,
-        ):
-            save_trained(
-                images,
-                training,
-                seed,
-                out,
-                checkpoints,
-                half_precision,
-                lambda step, steps: advance("", step / steps),
-            )
-    except InputError as error:
-        raise BadInputError(str(error)) from error
-    typer.echo(f"{out}: trained on {len(images)} images")
+    typer.echo(f"{out}: trained on {images} images")
 
 
 @app.command()

@@ -33,12 +33,13 @@ LEVELS = 2
 
 @dataclass(frozen=True)
 class Places:
-    """Where the index, the model and its CLIP lie, and the picture where it is kept."""
+    """Where the index, the model, its LoRA and its CLIP lie, and the picture where it is kept."""
 
     index: Path
     model: Path
     clip: Path
     picture: Path | None
+    lora: Path | None = None
 
 
 def read_receipt(path: Path) -> Receipt:
@@ -76,6 +77,7 @@ def places_of(receipt: Receipt) -> Places:
         Path(model.directory),
         Path(model.clip_directory),
         picture if picture.is_file() else None,
+        Path(model.lora) if model.lora else None,
     )
 
 
@@ -87,7 +89,7 @@ def differences(
         index = Index(places.index, verify=True)
         if index.manifest.digest != receipt.rests_on.get("index_version"):
             return ["the index is another one, or images were taken down since"]
-        denoiser = Denoiser.load(places.model)
+        denoiser = Denoiser.load(places.model, lora=places.lora)
         attributor = Attributor(index, denoiser, ClipEmbedder(str(places.clip)))
         text, drawing = _question(receipt)
         if drawing is None:
@@ -117,6 +119,8 @@ def _question(receipt: Receipt) -> tuple[str | None, Drawing | None]:
     asked = receipt.question
     if not isinstance(asked, PromptQuestion):
         return asked.caption, None
+    if asked.guidance_scale is None:
+        raise InputError("the receipt does not say which guidance_scale the picture was drawn with")
     drawing = Drawing(asked.seed, asked.steps, asked.guidance_scale, asked.negative_prompt)
     return asked.prompt, drawing
 

@@ -22,7 +22,7 @@ from PIL import Image
 from rich.table import Table
 
 from attribution.attributor import Attributor
-from attribution.denoisers import Denoiser, to_image
+from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
 from attribution.features import GradientFeatures
 from attribution.image_folder import ImageFolder
@@ -92,9 +92,11 @@ def questions(
     for start in range(0, len(chosen), DRAWN_AT_ONCE):
         batch = chosen[start : start + DRAWN_AT_ONCE]
         seeds = [1000 + start + i for i in range(len(batch))]
-        drawn = denoiser.pipeline([sample.text or "" for sample in batch], seeds)
+        texts = [sample.text or "" for sample in batch]
+        *_, last = denoiser.drawn_together(texts, seeds, Drawing(seed=0))
+        drawn = denoiser.decode(last.sample)
         for sample, seed, picture in zip(batch, seeds, drawn, strict=True):
-            yield Question(sample, seed, to_image(picture))
+            yield Question(sample, seed, picture)
         on_progress(start + len(batch))
 
 

@@ -34,18 +34,22 @@ def draw(count: int, folder: Path) -> list[tuple[str, Path]]:
         for prompt, seed in prompts(count)
     ]
     if not all(path.is_file() for _, _, path in wanted):
-        from attribution.denoisers import Denoiser, to_image
+        from attribution.denoisers import Denoiser, Drawing
 
         denoiser = Denoiser.load(MODEL)
         folder.mkdir(parents=True, exist_ok=True)
         with progress_bar("drawing pictures", 50) as advance:
-            drawn = denoiser.pipeline(
+            steps = []
+            for step in denoiser.drawn_together(
                 [prompt for prompt, _, _ in wanted],
                 [seed for _, seed, _ in wanted],
-                on_step=advance,
-            )
-        for (_, _, path), pixels in zip(wanted, drawn, strict=True):
-            to_image(pixels).save(path)
+                Drawing(seed=0),
+            ):
+                steps.append(step)
+                advance(len(steps))
+        pictures = denoiser.decode(steps[-1].sample)
+        for (_, _, path), picture in zip(wanted, pictures, strict=True):
+            picture.save(path)
     return [(prompt, path) for prompt, _, path in wanted]
 
 

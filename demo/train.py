@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.utils import save_image
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
 
+from attribution.denoisers import Denoiser, Drawing
 from attribution.image_folder import ImageFolder
 from attribution.pipelines import PixelTextToImagePipeline
 from cli.progress import progress_bar
@@ -190,9 +191,8 @@ class Trainer:
 def draw_sheet(pipeline: PixelTextToImagePipeline, path: Path) -> None:
     """Sixteen things in both styles, drawn with fixed seeds."""
     prompts = [caption(name, style) for style in ("twemoji", "openmoji") for name in SHEET]
-    pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(prompts, seeds=list(range(len(prompts))))
-    save_image(drawn * 0.5 + 0.5, path, nrow=16, padding=2, pad_value=1.0)
+    *_, last = Denoiser(pipeline).drawn_together(prompts, range(len(prompts)), Drawing(seed=0))
+    save_image(last.sample.clamp(-1, 1) * 0.5 + 0.5, path, nrow=16, padding=2, pad_value=1.0)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 settings.register_profile("any machine", deadline=None)  # however busy it is
 settings.load_profile("any machine")
 
-pytest_plugins = ("service_lanes", "signing_identity", "webhook_receiver")
+pytest_plugins = ("latent_models", "service_lanes", "signing_identity", "webhook_receiver")
 
 THINGS = ("disc", "square", "stripe", "cross", "ring", "wedge")
 OWNERS = (("ada", "Ada Example", "CC-BY-4.0"), ("bob", "Bob Example", "CC-BY-SA-4.0"))

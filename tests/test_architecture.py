@@ -21,13 +21,14 @@ MAY_IMPORT = {
     "workers": {"app", "attribution"},
     "migrations": {"app"},
 }
-# How training images and configurations are written down, and the table of methods: the API reads
-# them too.  Everything else of ``attribution`` computes.
+# How training images, models and configurations are written down, and the table of methods: the API
+# reads them too.  Everything else of ``attribution`` computes.
 DESCRIPTIONS = {
     "attribution.errors",
     "attribution.index.config",
     "attribution.metadata",
     "attribution.methods",
+    "attribution.model_directory",
 }
 HEAVY = {"torch", "numpy", "faiss", "diffusers", "transformers", "open_clip"}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "manager", "managers", "misc", "common"}

@@ -40,10 +40,10 @@ def _count(event: str) -> None:
 
 
 @lru_cache(MODELS)
-def load_denoiser(directory: str, digest: str) -> Denoiser:
+def load_denoiser(directory: str, lora: str | None, digest: str) -> Denoiser:
     """The model, if its weights are still the registered ones."""
     _count(MODEL_LOADED)
-    denoiser = Denoiser.load(directory, settings().device)
+    denoiser = Denoiser.load(directory, settings().device, lora)
     if denoiser.digest != digest:
         raise InputError(f"the weights in {directory} have changed since registration")
     return denoiser
@@ -93,7 +93,7 @@ def _open_attributor(
         raise InputError(f"the files of {index_id} have changed since it was built")
     return Attributor(
         index,
-        load_denoiser(model.directory, model.digest),
+        load_denoiser(model.directory, model.lora, model.digest),
         load_clip(model.clip_directory, model.clip_digest),
     )
 
@@ -113,7 +113,7 @@ def open_builder(index_id: str) -> IndexBuilder:
     config = IndexConfig.from_dict(row.config)
     extractor = feature_extractor(
         config,
-        load_denoiser(model.directory, model.digest),
+        load_denoiser(model.directory, model.lora, model.digest),
         load_clip(model.clip_directory, model.clip_digest) if config.output == "clip" else None,
     )
     return IndexBuilder(

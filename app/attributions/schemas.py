@@ -62,7 +62,9 @@ class PromptQuestion(Question):
     negative_prompt: str = Field("", max_length=2000)
     seed: int = Field(0, ge=0, le=2**63 - 1)
     steps: int = Field(50, ge=1, le=1000)
-    guidance_scale: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
+    guidance_scale: float | None = Field(
+        None, ge=0, le=100, allow_inf_nan=False, description="By default what the model's kind has"
+    )
 
 
 class AttributionUrls(BaseModel):

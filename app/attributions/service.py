@@ -30,7 +30,6 @@ from app.jobs.admission import admit, refusal
 from app.jobs.cancellation import cancel
 from app.jobs.kinds import ATTRIBUTION, BATCH, INTERACTIVE
 from app.jobs.submission import submit
-from app.models.weights import UNCONDITIONAL
 from app.problems import ProblemError
 from app.storage import Exports, ImageStore, record_image
 from app.uploads import Upload, check_upload, fetch_image
@@ -118,16 +117,25 @@ def ask_about_prompt(
 
     def make(session: Session) -> Job:
         index, method = _index_for(session, question)
-        pipeline = session.get_one(Model, index.model_id).pipeline_class
-        if pipeline in UNCONDITIONAL:
-            raise ProblemError(
-                422, "prompt-unsupported", "The model cannot follow a prompt", f"it is a {pipeline}"
-            )
+        model = session.get_one(Model, index.model_id)
+        _must_follow(model, question)
         accept_url(session, settings, question.webhook_url)
         request = question.model_dump(exclude=ROUTING) | {"method": method}
+        if question.guidance_scale is None:
+            request["guidance_scale"] = model.kind.guidance
         return _submit(database, session, settings, question, request, index)
 
     return submit_once(database, Once.of(idempotency_key, question), make)
+
+
+def _must_follow(model: Model, question: PromptQuestion) -> None:
+    told = None
+    if model.follows == "nothing":
+        told = f"it is a {model.pipeline_class}"
+    elif model.follows == "class" and question.negative_prompt:
+        told = f"a {model.pipeline_class} follows classes and knows no negative prompt"
+    if told:
+        raise ProblemError(422, "prompt-unsupported", "The model cannot follow a prompt", told)
 
 
 def _submit(

@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from attribution.model_directory import PIPELINES, Follows, PipelineKind
+
 JOB_STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
 DEFAULT_TENANT = "default"
 INDEX_STATES = ("building", "ready", "failed")
@@ -161,7 +163,10 @@ class TakenSample(Base):
 
 
 class Model(Owned, Base):
-    """A diffusers directory and the CLIP beside it; digests are over their weight files."""
+    """A diffusers directory, perhaps a LoRA on it, and the CLIP beside it.
+
+    Digests are over their weight files.
+    """
 
     __tablename__ = "models"
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
@@ -169,11 +174,22 @@ class Model(Owned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     directory: Mapped[str]
+    lora: Mapped[str | None]
     clip_directory: Mapped[str]
     digest: Mapped[str]
     clip_digest: Mapped[str]
     pipeline_class: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def kind(self) -> PipelineKind:
+        """What a pipeline of this class follows and needs."""
+        return PIPELINES[self.pipeline_class]
+
+    @property
+    def follows(self) -> Follows:
+        """What its prompts are."""
+        return self.kind.follows
 
 
 class IndexVersion(Owned, Base):

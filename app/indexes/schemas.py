@@ -24,7 +24,7 @@ class IndexIn(BaseModel):
     """An index to build; ``model`` and ``dataset`` are ids or names.
 
     ``method`` is one that it shall answer; ``config`` says how its knobs differ from what that
-    method has by default.
+    method has by default.  Of a model with a LoRA, ``parameters`` are the LoRA's unless said.
     """
 
     model_config = ConfigDict(
@@ -46,11 +46,12 @@ class IndexIn(BaseModel):
         self.whole_config()
         return self
 
-    def whole_config(self) -> IndexConfig:
-        """The configuration with every knob."""
+    def whole_config(self, *, adapted: bool = False) -> IndexConfig:
+        """The configuration with every knob; a LoRA's weights are looked at alone, unless said."""
+        knobs = {"parameters": "lora"} | self.config if adapted else self.config
         if self.method is None:
-            return IndexConfig.from_dict(self.config)
-        return config_for(self.method, **self.config)
+            return IndexConfig.from_dict(knobs)
+        return config_for(self.method, **knobs)
 
 
 class Progress(BaseModel):

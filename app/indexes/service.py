@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.config import Settings
 from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name, index_by_id
-from app.database.tables import Dataset, IndexVersion, Job, Model
+from app.database.tables import Dataset, IndexVersion, Job, Model, Sample
 from app.evidence import service as evidence
 from app.evidence.schemas import EvidenceOut
 from app.identifiers import new_id
@@ -23,6 +23,7 @@ from app.jobs.kinds import ATTRIBUTION, BUILD, INDEX_FINALISE, INDEX_SHARD
 from app.jobs.overload import full_disk
 from app.jobs.submission import submit
 from app.problems import ProblemError
+from attribution.index.config import IndexConfig
 
 
 def build(
@@ -134,7 +135,7 @@ def _equal_build(
     query = select(IndexVersion).where(
         IndexVersion.model_id == model.id,
         IndexVersion.dataset_id == dataset.id,
-        IndexVersion.config_digest == wanted.whole_config().digest(),
+        IndexVersion.config_digest == _config(model, wanted).digest(),
         IndexVersion.state != "failed",
     )
     return session.scalars(query).one_or_none()
@@ -145,13 +146,14 @@ def _submit_build(
 ) -> IndexVersion:
     if not dataset.sample_count:
         raise ProblemError(409, "dataset-empty", "All images of the dataset were taken down")
-    index_id = new_id("idx")
+    _must_have_captions(session, model, dataset)
+    index_id, config = new_id("idx"), _config(model, wanted)
     index = IndexVersion(
         id=index_id,
         model_id=model.id,
         dataset_id=dataset.id,
-        config=wanted.whole_config().to_dict(),
-        config_digest=wanted.whole_config().digest(),
+        config=config.to_dict(),
+        config_digest=config.digest(),
         shard_size=settings.shard_size,
         directory=directory_of(index_id),
     )
@@ -162,6 +164,26 @@ def _submit_build(
         request = {"shard": number}
         submit(session, settings, INDEX_SHARD, request, index_id=index.id, priority=BUILD)
     return index
+
+
+def _config(model: Model, wanted: IndexIn) -> IndexConfig:
+    return wanted.whole_config(adapted=model.lora is not None)
+
+
+def _must_have_captions(session: Session, model: Model, dataset: Dataset) -> None:
+    """A gradient under another caption than the training's is another gradient."""
+    if model.follows == "nothing":
+        return
+    without = (Sample.dataset_id == dataset.id, Sample.text.is_(None))
+    first, count = session.execute(select(func.min(Sample.key), func.count()).where(*without)).one()
+    if count:
+        raise ProblemError(
+            422,
+            "captions-missing",
+            "The model was trained with captions",
+            f"{count} of {dataset.sample_count} images have no text, {first} the first: give each"
+            " the caption it was trained with, empty where it had none",
+        )
 
 
 def _fractions(session: Session, ids: Sequence[str]) -> dict[tuple[str, str], float]:

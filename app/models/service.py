@@ -9,17 +9,23 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.allowed_paths import allowed_directory
+from app.allowed_paths import allowed_directory, allowed_path
 from app.config import Settings
 from app.database.engine import TenantDatabase
 from app.database.lookup import by_id_or_name
 from app.database.tables import Evidence, IndexVersion, Model
 from app.identifiers import new_id
 from app.models.schemas import ModelIn
-from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, pipeline_class, weights_digest
 from app.problems import ProblemError
+from attribution.model_directory import (
+    CLIP_WEIGHTS,
+    DenoiserError,
+    check_parts,
+    model_digest,
+    safe_weights_digest,
+)
 
-CONTENT = ("directory", "clip_directory", "digest", "clip_digest", "pipeline_class")
+CONTENT = ("directory", "lora", "clip_directory", "digest", "clip_digest", "pipeline_class")
 
 
 def register(database: TenantDatabase, settings: Settings, wanted: ModelIn) -> tuple[Model, bool]:
@@ -29,15 +35,22 @@ def register(database: TenantDatabase, settings: Settings, wanted: ModelIn) -> t
     """
     directory = allowed_directory(wanted.path, settings.model_roots)
     clip_directory = allowed_directory(wanted.clip_path, settings.model_roots)
-    model = Model(
-        id=new_id("mdl"),
-        name=wanted.name,
-        directory=str(directory),
-        clip_directory=str(clip_directory),
-        pipeline_class=pipeline_class(directory),
-        digest=weights_digest(directory, PIPELINE_WEIGHTS),
-        clip_digest=weights_digest(clip_directory, CLIP_WEIGHTS),
-    )
+    lora = allowed_path(wanted.lora_path, settings.model_roots) if wanted.lora_path else None
+    try:
+        model = Model(
+            id=new_id("mdl"),
+            name=wanted.name,
+            directory=str(directory),
+            lora=str(lora) if lora else None,
+            clip_directory=str(clip_directory),
+            pipeline_class=check_parts(directory),
+            digest=model_digest(directory, lora),
+            clip_digest=safe_weights_digest(clip_directory, CLIP_WEIGHTS),
+        )
+    except DenoiserError as error:
+        raise ProblemError(
+            422, "model-unusable", "The directory cannot be used as a model", str(error)
+        ) from None
     with database.read() as session:
         query = select(Model).where(Model.name == wanted.name)
         if known := session.scalars(query).one_or_none():

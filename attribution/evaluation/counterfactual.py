@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from attribution.denoisers import Drawing, to_image
+from attribution.denoisers import Drawing
 from attribution.embeddings import ClipEmbedder
 from attribution.errors import InputError
 from attribution.evaluation.processes import in_processes
@@ -64,7 +64,7 @@ class Experiment:
             [self.drawing_seeds[q] for q in queries],
             self.drawing,
         )
-        return as_array([to_image(x_0) for x_0 in last.sample])
+        return as_array(denoiser.decode(last.sample))
 
 
 def random_deletions(images: int, removed: int, repeats: int, seed: int = 0) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attribution.denoisers import Denoiser, Drawing, to_image
+from attribution.denoisers import Denoiser, Drawing
 from attribution.index.manifest import write_atomically
 from attribution.metadata import METADATA
 
@@ -27,9 +27,10 @@ def draw_folder(
     for start in range(0, len(seeds), DRAWN_AT_ONCE):
         some = slice(start, start + DRAWN_AT_ONCE)
         *_, last = denoiser.drawn_together(prompts[some], seeds[some], drawing)
-        for prompt, seed, x_0 in zip(prompts[some], seeds[some], last.sample, strict=True):
+        pictures = denoiser.decode(last.sample)
+        for prompt, seed, picture in zip(prompts[some], seeds[some], pictures, strict=True):
             name = f"{len(rows):05d}.png"
-            to_image(x_0).save(folder / name)
+            picture.save(folder / name)
             rows.append({"file_name": name, "seed": seed} | ({"text": prompt} if prompt else {}))
         if on_progress:
             on_progress(len(rows))

@@ -24,8 +24,10 @@ from attribution.evaluation.ground_truth import GroundTruth, GroundTruthError
 from attribution.evaluation.losses import simple_losses
 from attribution.evaluation.processes import in_processes
 from attribution.image_folder import ImageFolder
+from attribution.lora_training import Examples, LoraTraining, train_lora
 from attribution.metadata import METADATA
-from attribution.training import DdpmTraining, train_ddpm, training_images
+from attribution.model_directory import base_of
+from attribution.training import LORA, DdpmTraining, Record, train_ddpm, training_images
 
 LAST_WORDS = 300
 
@@ -63,10 +65,41 @@ class DdpmTrainer:
 
 
 @dataclass(frozen=True)
+class LoraTrainer:
+    """The built-in trainer of LoRAs on the model in ``base``."""
+
+    training: LoraTraining
+    base: Path
+
+    def describe(self) -> dict[str, Any]:
+        """The training's settings and the model's weights."""
+        return {"trainer": LORA, **self.training.to_dict(), "base": _model(self.base).digest}
+
+    def train(self, folder: ImageFolder, rows: Sequence[int], seed: int) -> Denoiser:
+        """Train in this process; nothing is written."""
+        examples = _all_examples(self.base, folder.root, self.training.flips)
+        denoiser = Denoiser.load(self.base)
+        train_lora(denoiser, examples.only(torch.tensor(rows)), self.training, seed)
+        return denoiser
+
+
+def recorded_trainer(directory: Path) -> tuple[Trainer, int]:
+    """The trainer and the seed that made a model of one of the built-in trainers."""
+    record = Record.read(directory)
+    if record.trainer != LORA:
+        return DdpmTrainer(DdpmTraining.from_dict(record.settings)), record.seed
+    base = base_of(directory)
+    if base is None:
+        raise RetrainingError(f"{directory} names no model that is here as its base")
+    return LoraTrainer(LoraTraining.from_dict(record.settings), base), record.seed
+
+
+@dataclass(frozen=True)
 class CommandTrainer:
     """Any program that trains on an image folder and leaves a diffusers directory.
 
-    ``command`` holds {data}, {out} and {seed}.
+    ``command`` holds {data}, {out} and {seed}.  What it leaves may also be a LoRA that names the
+    model it is on.
     """
 
     command: str
@@ -205,6 +238,16 @@ def planned(path: Path, fresh: GroundTruth) -> GroundTruth:
     for place, seed in enumerate(known.seeds):
         fresh.losses[:subsets, fresh.seeds.index(seed)] = known.losses[:, place]
     return fresh
+
+
+@lru_cache(maxsize=1)
+def _model(directory: Path) -> Denoiser:
+    return Denoiser.load(directory)
+
+
+@lru_cache(maxsize=1)
+def _all_examples(base: Path, root: Path, flips: bool) -> Examples:
+    return Examples.of(_model(base), ImageFolder(root), flips=flips)
 
 
 @lru_cache(maxsize=1)

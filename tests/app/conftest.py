@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from limited_api import Limited
 from PIL import Image
-from places import Places
+from places import Places, write_model
 
 from app.config import Settings
 from app.database.engine import Database
@@ -22,8 +23,9 @@ def places(tmp_path: Path) -> Places:
         folder.mkdir(parents=True)
     for number in range(5):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(found.dataset / f"{number}.png")
-    (found.model / "model_index.json").write_text('{"_class_name": "PixelTextToImagePipeline"}')
-    (found.model / "unet" / "model.safetensors").write_bytes(b"unet")
+    rows = [{"file_name": f"{number}.png", "text": f"number {number}"} for number in range(5)]
+    (found.dataset / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    write_model(found.model)
     (found.clip / "open_clip_model.safetensors").write_bytes(b"clip")
     return found
 

@@ -11,8 +11,8 @@ from places import Places
 
 from app.database.engine import Database
 from app.database.tables import IndexVersion
-from app.models.weights import PIPELINE_WEIGHTS, weights_digest
 from attribution.index.config import IndexConfig
+from attribution.model_directory import model_digest
 
 KNOBS = {"timesteps": 3}
 
@@ -46,7 +46,7 @@ def report(http: TestClient, registered: Places) -> dict[str, Any]:
     }
     return {
         "date": "2026-11-24",
-        "model_digest": weights_digest(registered.model, PIPELINE_WEIGHTS),
+        "model_digest": model_digest(registered.model),
         "protocol": {"training": {"trainer": "ddpm"}},
         "subsets": 64,
         "training_seeds": 2,
@@ -155,7 +155,7 @@ def test_two_datasets_of_one_model_keep_their_own(
 ) -> None:
     """The same configuration over other images is another index, without this evidence."""
     post(http, report)
-    (places.dataset / "metadata.jsonl").write_text('{"file_name": "1.png"}')
+    (places.dataset / "metadata.jsonl").write_text('{"file_name": "1.png", "text": ""}')
     http.post("/v1/datasets", json={"name": "other", "path": str(places.dataset)})
     body = {"model": "tiny", "dataset": "other", "config": KNOBS}
     index = http.post("/v1/indexes", json=body).json()

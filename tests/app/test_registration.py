@@ -11,8 +11,6 @@ from fastapi.testclient import TestClient
 from places import Places
 
 from app.database.engine import Database
-from app.models.weights import CLIP_WEIGHTS, PIPELINE_WEIGHTS, weights_digest
-from attribution.index import manifest
 from attribution.index.config import IndexConfig
 from attribution.methods import METHODS
 
@@ -98,6 +96,7 @@ def test_metadata_that_is_refused(
 
 
 def test_a_link_out_of_the_folder(http: TestClient, places: Places) -> None:
+    (places.dataset / "metadata.jsonl").unlink()
     outside = places.dataset.parent / "outside.png"
     outside.write_bytes((places.dataset / "0.png").read_bytes())
     (places.dataset / "link.png").symlink_to(outside)
@@ -139,6 +138,63 @@ def test_models_that_are_refused(http: TestClient, places: Places) -> None:
     assert "Exotic is not supported" in register_model(http, places).json()["detail"]
     (places.model / "model_index.json").unlink()
     assert register_model(http, places).status_code == 422
+
+
+def test_models_that_lack_a_part_are_refused(http: TestClient, places: Places) -> None:
+    """The API reads the directory's configurations, and does not wait for a worker to fail."""
+    index = json.loads((places.model / "model_index.json").read_text())
+    without = index | {"text_encoder": [None, None]}
+    (places.model / "model_index.json").write_text(json.dumps(without))
+    assert "has no text_encoder" in register_model(http, places).json()["detail"]
+    (places.model / "model_index.json").write_text(json.dumps(index))
+    (places.model / "text_encoder" / "config.json").write_text('{"hidden_size": 5}')
+    assert (
+        "5 wide, and its unet's cross-attention 4" in register_model(http, places).json()["detail"]
+    )
+
+
+def test_a_lora_is_part_of_its_model(http: TestClient, places: Places) -> None:
+    """Its file counts into the digest, its weights are what an index looks at."""
+    register_dataset(http, places)
+    plain = register_model(http, places).json()
+    lora = places.model / "lora"
+    lora.mkdir()
+    body = {
+        "name": "adapted", "path": str(places.model), "clip_path": str(places.clip),
+        "lora_path": str(lora),
+    }  # fmt: skip
+    assert "holds no LoRA" in http.post("/v1/models", json=body).json()["detail"]
+    (lora / "pytorch_lora_weights.safetensors").write_bytes(b"lora")
+    adapted = http.post("/v1/models", json=body)
+    assert (adapted.status_code, adapted.json()["lora"]) == (201, str(lora.resolve()))
+    assert adapted.json()["digest"] != plain["digest"]
+    for model, parameters in (("adapted", "lora"), ("tiny", "all")):
+        wanted = {"model": model, "dataset": "pictures"}
+        made = http.post("/v1/indexes", json=wanted).json()
+        assert made["config"]["parameters"] == parameters
+    said = {"model": "adapted", "dataset": "pictures", "config": {"parameters": "all"}}
+    assert http.post("/v1/indexes", json=said).json()["config"]["parameters"] == "all"
+    outside = body | {"name": "x", "lora_path": "/etc"}
+    assert http.post("/v1/models", json=outside).json()["title"] == (
+        "The path lies outside the allowed roots"
+    )
+
+
+def test_images_without_captions_are_refused_where_captions_were_trained_with(
+    http: TestClient, places: Places
+) -> None:
+    write_metadata(places, {"file_name": "1.png"}, {"file_name": "2.png", "text": ""})
+    register_dataset(http, places)
+    register_model(http, places)
+    refused = http.post("/v1/indexes", json={"model": "tiny", "dataset": "pictures"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("1 of 2 images have no text, 1.png the first")
+    write_metadata(
+        places, {"file_name": "1.png", "text": "one"}, {"file_name": "2.png", "text": ""}
+    )
+    register_dataset(http, places, "captioned")
+    accepted = http.post("/v1/indexes", json={"model": "tiny", "dataset": "captioned"})
+    assert accepted.status_code == 202
 
 
 def test_an_index_is_built_once(http: TestClient, places: Places, database: Database) -> None:
@@ -195,12 +251,6 @@ def test_the_schema_lists_methods_and_knobs(http: TestClient) -> None:
     build = schemas["IndexIn"]["properties"]
     assert set(METHODS) == set(build["method"]["anyOf"][0]["enum"])
     assert set(IndexConfig().to_dict()) == set(build["config"]["properties"])
-
-
-def test_digests_are_those_of_attribution(tiny_model: Any, tiny_clip: Any) -> None:
-    """One copy keeps torch out of the API."""
-    for directory, pattern in ((tiny_model, PIPELINE_WEIGHTS), (tiny_clip, CLIP_WEIGHTS)):
-        assert weights_digest(directory, pattern) == manifest.weights_digest(directory, pattern)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,12 @@ from app.uploads import Upload, check_upload
 
 def register(http: TestClient, places: Places, name: str = "pictures") -> dict[str, object]:
     rows = [
-        {"file_name": f"{n}.png", "creator": "Ada" if n < 3 else "Bob", "licence": "CC-BY-4.0"}
+        {
+            "file_name": f"{n}.png",
+            "text": f"number {n}",
+            "creator": "Ada" if n < 3 else "Bob",
+            "licence": "CC-BY-4.0",
+        }
         for n in range(5)
     ]
     rows[4]["opt_out"] = True
@@ -151,6 +156,7 @@ def test_the_same_content_goes_wherever_it_is(
     http: TestClient, places: Places, database: Database
 ) -> None:
     """Under another key of the dataset, and in another dataset; what is alike elsewhere stays."""
+    (places.dataset / "metadata.jsonl").unlink()
     copy = places.dataset / "copy.png"
     copy.write_bytes((places.dataset / "0.png").read_bytes())
     for name in ("first", "second"):

@@ -10,7 +10,8 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from scipy.stats import spearmanr
 from shared_kernel import products_with
 
-from attribution.denoisers import Condition, Denoiser
+from attribution.denoisers import Denoiser
+from attribution.families import Condition
 from attribution.features import Batch, GradientFeatures
 from attribution.index.config import IndexConfig
 

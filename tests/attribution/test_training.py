@@ -12,8 +12,8 @@ from attribution.denoisers import Denoiser
 from attribution.image_folder import ImageFolder
 from attribution.training import (
     DdpmTraining,
+    Record,
     TrainingError,
-    recorded_training,
     save_trained,
     train_ddpm,
     training_images,
@@ -92,7 +92,8 @@ def test_what_is_saved_can_be_attributed_and_trained_again(
     denoiser = Denoiser.load(tmp_path)
     assert [path.name for path in denoiser.checkpoints] == ["checkpoint-3", "checkpoint-6"]
     assert told[-1] == (9, 9)
-    again = weights(train_ddpm(images, *recorded_training(tmp_path)).unet)
+    record = Record.read(tmp_path)
+    again = weights(train_ddpm(images, DdpmTraining.from_dict(record.settings), record.seed).unet)
     assert torch.allclose(weights(denoiser.network), again, atol=1e-3 if half else 0)
 
 
@@ -128,4 +129,4 @@ def test_a_model_without_a_readable_record_is_named(content: str | None, tmp_pat
     if content is not None:
         (tmp_path / "training.json").write_text(content)
     with pytest.raises(TrainingError, match=r"training\.json"):
-        recorded_training(tmp_path)
+        Record.read(tmp_path)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from attribution.denoisers import Condition, Denoiser
+from attribution.denoisers import Denoiser
 from attribution.evaluation import losses as losses_module
 from attribution.evaluation.losses import simple_losses
+from attribution.families import Condition
 from attribution.image_folder import ImageFolder
 from attribution.noise import sample_noise
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.func import functional_call, jacrev
 
-from attribution.denoisers import Condition, Denoiser
+from attribution.denoisers import Denoiser
+from attribution.families import Condition
 from attribution.features import Batch, GradientFeatures
 from attribution.gradients import GradientProjector
 from attribution.image_folder import ImageFolder
