@@ -278,6 +278,7 @@ def _load_pipeline(directory: Path, name: str) -> Any:
     """The pipeline in full precision, without what is not computed with."""
     for library in (diffusers, transformers):  # their bars would run into the caller's
         library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()  # their warnings repeat what prompts say
     network = PIPELINES[name].network
     pipeline: Any = (
         PixelTextToImagePipeline if name == "PixelTextToImagePipeline" else getattr(diffusers, name)

@@ -32,13 +32,18 @@ def numbered_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("var")
+
+
+@pytest.fixture(scope="module")
 def http(
-    tmp_path_factory: pytest.TempPathFactory,
+    home: Path,
     latent_model: Make, tiny_lora: Path, tiny_clip: Path, tiny_folder: Path, numbered_folder: Path,
 ) -> Iterator[httpx.Client]:  # fmt: skip
     models = [latent_model(kind) for kind in LATENT_KINDS]
     settings = Settings(
-        home=tmp_path_factory.mktemp("var"),
+        home=home,
         model_roots=[*models, tiny_lora, tiny_clip],
         dataset_roots=[tiny_folder, numbered_folder],
     )
@@ -114,6 +119,12 @@ def test_journey_trak_follows_the_prompts_own_path(
         prompt = {"prompt": "disc, bob", "negative_prompt": "ring, ada", "seed": 2, "steps": 3}
         drawn = ask(http, model=name, method="journey-trak", **prompt)
         assert len(drawn["result"]["contributors"]) == 12
+
+
+def test_a_long_prompt_stays_out_of_the_log(http: httpx.Client, home: Path) -> None:
+    """Libraries warn of what they cut off, word by word."""
+    ask(http, model="sd", prompt="a very long and most private sentence " * 9, steps=1)
+    assert "private sentence" not in (home / "server.log").read_text()
 
 
 def test_what_a_model_cannot_follow_is_said_at_the_door(
