@@ -414,6 +414,62 @@ def train(
 
 
 @app.command()
+def plan(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A diffusers or LoRA directory, or a described model: cifar-ddpm, sd15, sd15-lora,"
+            " sdxl-lora, sd3, dit-xl-2."
+        ),
+    ],
+    n: Annotated[int, typer.Option(min=1, help="How many training images.")],
+    lora: Annotated[Path | None, typer.Option(help="A LoRA on the model.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Bytes an image: m, k and T are chosen to fit.")
+    ] = None,
+    timed: Annotated[
+        int, typer.Option(min=0, help="Random pictures to time a model's directory on; 0: none.")
+    ] = 20,
+    method: Annotated[str | None, typer.Option(help="One of `headwater methods`.")] = None,
+    output: Output = None,
+    probes: Probes = None,
+    timesteps: Timesteps = None,
+    schedule: ScheduleChoice = None,
+    noise: NoiseChoice = None,
+    draws: Draws = None,
+    normalisation: NormalisationChoice = None,
+    checkpoints: Checkpoints = None,
+    parameters: Parameters = None,
+    projection: Projection = None,
+    projection_dim: ProjectionDim = None,
+    damping: Damping = None,
+    seed: Seed = None,
+    store: Store = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads; as many as processors otherwise.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Say what an index will cost before it is built: passes, bytes, memory, time."""
+    import os
+
+    from rich.console import Console
+
+    from cli.planning import make_plan, plan_table
+    from cli.scores import threads as torch_threads
+
+    knobs = knobs_said(context.params)
+    with torch_threads(threads or os.cpu_count() or 1):
+        found, config = make_plan(model, lora, n, knobs, method, budget, timed)
+    if as_json:
+        told = {"model": model, "plan": found.to_dict(), "config": config.to_dict()}
+        typer.echo(json.dumps(told, indent=2))
+    else:
+        Console().print(plan_table(model, found, config))
+
+
+@app.command()
 def draw(
     model: Annotated[Path, typer.Option(help="The diffusers directory.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
