@@ -437,8 +437,50 @@ EMOJI: dict[str, Study] = {
     "table-1": Study("Every method, T = 10", every_method),
 }
 
+# A LoRA's weights alone, as the paper has it for ArtBench (Table 2); pixels there are the VAE's.
+ADAPTER: dict[str, Any] = {"parameters": "lora"}
+
+
+def product_of_a_lora() -> list[Case]:
+    """The default, and the paper's score and D-TRAK in the paper's setting."""
+    return [
+        Case.of("das", **ADAPTER),
+        *(Case.of(n, f"{n}, paper's setting", **PAPER | ADAPTER) for n in ("das-mean", "dtrak")),
+    ]
+
+
+def every_method_of_a_lora() -> list[Case]:
+    """Table 2 at T = 10."""
+    return [replace(case, config=replace(case.config, **ADAPTER)) for case in every_method()]
+
+
+LATENT: dict[str, Study] = {
+    "product": replace(FASHION_2["product"], cases=product_of_a_lora),
+    "table-2": Study(
+        "Every method on a LoRA, T = 10",
+        every_method_of_a_lora,
+        {
+            "raw-pixel": {"validation": 2.44, "generated": 2.60},
+            "raw-pixel-cosine": {"validation": 2.58, "generated": 2.71},
+            "clip": {"validation": 7.18, "generated": 5.33},
+            "clip-cosine": {"validation": 8.62, "generated": 8.66},
+            "gradient": {"validation": 7.68, "generated": 4.07},
+            "gradient-cosine": {"validation": 7.72, "generated": 4.50},
+            "tracin": {"validation": 9.69, "generated": 6.36},
+            "gas": {"validation": 9.65, "generated": 6.74},
+            "journey-trak": {"generated": 5.96},
+            "relative-influence": {"validation": 12.22, "generated": 7.62},
+            "renormalised-influence": {"validation": 11.90, "generated": 7.83},
+            "trak": {"validation": 12.26, "generated": 7.78},
+            "dtrak": {"validation": 27.61, "generated": 24.16},
+            "das-mean": {"validation": 37.96, "generated": 30.81},
+        },
+    ),
+}
+
 LDS_STUDIES: dict[str, dict[str, Study]] = {
     "fashion-2": FASHION_2,
     "fashion-10": FASHION_10,
     "emoji": EMOJI,
+    "latent": LATENT,
 }
