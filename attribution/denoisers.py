@@ -37,6 +37,7 @@ from attribution.model_directory import (
     is_half_precision,
     model_digest,
     settings_digest,
+    single_file,
     unused_parts,
 )
 from attribution.pipelines import PixelTextToImagePipeline
@@ -283,14 +284,23 @@ def _load_pipeline(directory: Path, name: str) -> Any:
     pipeline: Any = (
         PixelTextToImagePipeline if name == "PixelTextToImagePipeline" else getattr(diffusers, name)
     )
+    file = single_file(directory, network)
+    if file and not hasattr(pipeline, "from_single_file"):
+        raise DenoiserError(f"{directory}: a {name} is not read from a single file ({file.name})")
     try:
-        loaded = pipeline.from_pretrained(
-            directory,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            variant="fp16" if is_half_precision(directory, network) else None,
-            **dict.fromkeys(unused_parts(directory)),
+        loaded = (
+            pipeline.from_single_file(
+                str(file), config=str(directory), local_files_only=True, dtype=torch.float32
+            )
+            if file
+            else pipeline.from_pretrained(
+                directory,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                variant="fp16" if is_half_precision(directory, network) else None,
+                **dict.fromkeys(unused_parts(directory)),
+            )
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DenoiserError(f"{directory} cannot be loaded: {error}") from error

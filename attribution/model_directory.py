@@ -17,6 +17,7 @@ from attribution.index.manifest import file_digest, weights_digest
 
 MODEL_INDEX = "model_index.json"
 WEIGHTS = "*/*.safetensors"
+SINGLE_FILE = "*.safetensors"
 CLIP_WEIGHTS = "*.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -145,12 +146,25 @@ def _configuration(part: Path) -> dict[str, Any]:
     return values
 
 
+def single_file(directory: Path, network: str) -> Path | None:
+    """All weights in one safetensors file at the top, where the parts' own folders have none.
+
+    So people share whole checkpoints; configurations and tokenizers lie in the folders as ever.
+    """
+    files = sorted(directory.glob("*.safetensors"))
+    if len(files) != 1 or any((directory / network).glob("*.safetensors")):
+        return None
+    return files[0]
+
+
 def model_digest(directory: Path, lora: Path | None = None) -> str:
     """SHA-256 over the names and digests of the weight files, the LoRA's too where there is one.
 
     A directory without safetensors, or with pickled weights, is an error: unpickling runs code.
     """
-    digest = safe_weights_digest(directory, WEIGHTS)
+    network = PIPELINES[pipeline_class(directory)].network
+    pattern = SINGLE_FILE if single_file(directory, network) else WEIGHTS
+    digest = safe_weights_digest(directory, pattern)
     if lora is None:
         return digest
     return hashlib.sha256(f"{digest}\n{file_digest(lora_weights(lora))}".encode()).hexdigest()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
 from report import Report, alternating, seconds
 from torch import nn
 from torch.func import functional_call, grad, vmap
@@ -26,6 +25,7 @@ from trak.projectors import BasicProjector, ProjectionType
 
 from attribution.denoisers import Denoiser
 from attribution.gradients import GradientProjector
+from attribution.known_models import KNOWN_MODELS
 from demo.paths import MODEL
 
 PLAIN_TARGET, USUAL_TARGET = 1.35, 100.0
@@ -104,20 +104,7 @@ def demo_case(batch: int) -> Case:
 
 def cifar_case(batch: int) -> Case:
     """The paper's CIFAR DDPM (Appendix F.1) from its configuration, with random weights."""
-    network: nn.Module = UNet2DModel(
-        sample_size=32,
-        in_channels=3,
-        out_channels=3,
-        layers_per_block=2,
-        block_out_channels=(128, 256, 256, 256),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=None,
-        norm_eps=1e-6,
-        downsample_padding=0,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-    ).eval()
+    network = KNOWN_MODELS["cifar-ddpm"].build("cpu")
     return Case("CIFAR DDPM, 35.7M", network, batch, {})
 
 

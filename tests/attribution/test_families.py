@@ -16,6 +16,7 @@ from latent_models import LATENT_KINDS
 from peft import LoraConfig
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from single_file_checkpoint import write_single_file
 from torch import nn
 
 from attribution.denoisers import Denoiser, DenoiserError, Drawing
@@ -24,6 +25,7 @@ from attribution.gradients import GradientProjector
 from attribution.noise import select_timesteps
 
 Make = Callable[[str], Path]
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 CAPTIONS = ["disc, ada", "ring, bob", None]
 
 
@@ -300,4 +302,24 @@ def test_a_missing_folder_is_named(latent_model: Make, tmp_path: Path) -> None:
     shutil.copytree(latent_model("sd"), model)
     shutil.rmtree(model / "vae")
     with pytest.raises(DenoiserError, match="lacks the folder vae"):
+        Denoiser.load(model)
+
+
+def test_weights_may_lie_in_one_file(latent_model: Make, tmp_path: Path) -> None:
+    """Under the names of the first Stable Diffusion, beside the configurations' folders."""
+    write_single_file(latent_model("sd"), tmp_path / "model")
+    whole, parts = Denoiser.load(tmp_path / "model"), Denoiser.load(latent_model("sd"))
+    assert whole.digest != parts.digest
+    for name, p in whole.network.state_dict().items():
+        assert torch.equal(p, parts.network.state_dict()[name]), name
+    drawing = Drawing(3, 2, 2.0)
+    first, second = (one.generate("disc, ada", drawing) for one in (whole, parts))
+    assert first.tobytes() == second.tobytes()
+
+
+def test_classes_without_a_single_file_say_so(latent_model: Make, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(latent_model("dit"), model)
+    (model / "transformer" / WEIGHTS).rename(model / "model.safetensors")
+    with pytest.raises(DenoiserError, match="a DiTPipeline is not read from a single file"):
         Denoiser.load(model)
