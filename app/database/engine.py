@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.database.tables import Owned
 
 BUSY_SECONDS = 30
+RESTED_SECONDS = 1.0
 
 
 class Database:
@@ -32,11 +36,18 @@ class Database:
         else:
             self.engine = create_engine(
                 parsed,
-                pool_pre_ping=True,
                 connect_args={"connect_timeout": 5},
                 hide_parameters=True,  # an error's text must not hold what somebody sent
             )
-        self._reading = self.engine.execution_options(sqlite_begin="DEFERRED")
+            event.listen(self.engine, "checkin", _remember_use)
+            event.listen(self.engine, "checkout", _try_after_a_rest)
+        # On SQLite a transaction shows one state to all its queries.  On PostgreSQL, under READ
+        # COMMITTED, it does not anyway: there BEGIN and ROLLBACK would only cost two round trips.
+        self._reading = (
+            self.engine.execution_options(sqlite_begin="DEFERRED")
+            if parsed.get_backend_name() == "sqlite"
+            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -99,6 +110,25 @@ class TenantDatabase:
         for added in session.new:
             if isinstance(added, Owned):
                 added.tenant_id = self.tenant
+
+
+def _remember_use(_: object, record: ConnectionPoolEntry) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _try_after_a_rest(connection: Any, record: ConnectionPoolEntry, _: object) -> None:
+    """A connection may have died while nobody used it; asking costs a round trip each time.
+
+    One that dies within a moment of its use fails the request or the job that has it, as it would
+    in the middle of a query.
+    """
+    if time.monotonic() - record.info.get("used", time.monotonic()) < RESTED_SECONDS:
+        return
+    try:
+        connection.execute("SELECT 1")
+        connection.rollback()
+    except psycopg.OperationalError as error:
+        raise DisconnectionError from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:

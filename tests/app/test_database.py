@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
+import psycopg
 import pytest
 from alembic import command
 from fastapi.testclient import TestClient
-from sqlalchemy import inspect, select, text, update
+from sqlalchemy import inspect, make_url, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from app.config import Settings
-from app.database.engine import Database
+from app.database.engine import RESTED_SECONDS, Database
 from app.database.migrate import alembic_config, downgrade, is_current, upgrade
 from app.database.tables import Dataset, IndexVersion, Job, Model, OutboxMessage, Sample, Turn
 from app.heartbeats import PROGRAMS, beat
@@ -143,3 +145,23 @@ def test_the_api_imports_neither_torch_nor_celery() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_connection_that_died_while_nobody_used_it_is_replaced(service: Settings) -> None:
+    """As when PostgreSQL was restarted: the next query finds a new one."""
+    if not service.database_url.startswith("postgresql"):
+        pytest.skip("SQLite's connections do not die")
+    database = Database(service.database_url)
+    with database.read() as session:
+        first = session.scalar(text("SELECT pg_backend_pid()"))
+    with psycopg.connect(
+        make_url(service.database_url)
+        .set(drivername="postgresql")
+        .render_as_string(hide_password=False),
+        autocommit=True,
+    ) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", (first,))
+    time.sleep(RESTED_SECONDS + 0.1)
+    with database.read() as session:
+        assert session.scalar(text("SELECT pg_backend_pid()")) != first
+    database.close()
