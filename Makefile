@@ -37,7 +37,7 @@ lint: $(INSTALLED)  ## Check style and types
 clean:  ## Remove .venv and what the demo has built
 	rm -rf $(VENV) demo/data demo/var demo/out
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
 	@$(FIND_PYTHON); "$$python" -m venv $(VENV)
-	$(VENV)/bin/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' -e ./client
 	touch $@

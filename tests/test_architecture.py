@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"attribution", "app", "workers", "cli", "demo", "migrations"}
+ROOMS = {"attribution", "app", "workers", "cli", "client", "demo", "migrations"}
 
 # Whom each room may import.  ``cli`` and ``demo`` see everything.
 MAY_IMPORT = {
     "attribution": set(),
+    "client": set(),
     "app": {"migrations"},
     "workers": {"app", "attribution"},
     "migrations": {"app"},

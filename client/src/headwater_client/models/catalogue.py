@@ -1,0 +1,62 @@
+"""What a model was trained on, and whose it is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from headwater_client.models.base import Model
+
+
+class Dataset(Model):
+    """A registered folder on the server."""
+
+    id: str
+    name: str
+    path: str
+    digest: str
+    sample_count: int
+    created_at: datetime
+
+
+class Sample(Model):
+    """A training image.  ``opt_out`` says of each use that is not wanted how that was said."""
+
+    key: str
+    text: str | None = None
+    creator: str | None = None
+    creator_uri: str | None = None
+    licence: str | None = None
+    source: str | None = None
+    opt_out: dict[str, str] | None = None
+
+
+class CataloguedSample(Sample):
+    """A training image with its dataset, and the paths of its picture and its thumbnail."""
+
+    dataset: str
+    image: str
+    thumbnail: str
+
+
+class Contributor(Model):
+    """A creator, and what of theirs was trained on."""
+
+    creator: str
+    creator_uri: str | None = None
+    images: int
+    opted_out: int
+    licences: list[str]
+    datasets: list[str]
+
+
+class DiffusionModel(Model):
+    """A registered model; digests are SHA-256 over its weight files."""
+
+    id: str
+    name: str
+    directory: str
+    clip_directory: str
+    digest: str
+    clip_digest: str
+    pipeline_class: str
+    created_at: datetime
