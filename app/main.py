@@ -18,6 +18,7 @@ import app.indexes.routes
 import app.models.routes
 import app.provenance.routes
 import app.takedowns.routes
+import app.web.routes
 import app.webhooks.routes
 from app import health, problems, tracing
 from app.access.rate_limit import RateLimit
@@ -67,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.takedowns.routes.router,
         app.webhooks.routes.router,
         health.router,
+        app.web.routes.router,
     ):
         application.include_router(router)
     tracing.follow_requests(application, settings)

@@ -59,8 +59,10 @@ def _place(cursor: str) -> tuple[str, str]:
     return dataset, key
 
 
-def contributors(session: Session, cursor: str | None, limit: int) -> Iterator[Contributor]:
-    """Creators by name, one more than ``limit`` where there are more."""
+def contributors(
+    session: Session, creator: str | None, cursor: str | None, limit: int
+) -> Iterator[Contributor]:
+    """Creators by name, or the one of a name; one more than ``limit`` where there are more."""
     query = (
         select(
             Sample.creator,
@@ -74,20 +76,22 @@ def contributors(session: Session, cursor: str | None, limit: int) -> Iterator[C
         .order_by(Sample.creator)
         .limit(limit + 1)
     )
+    if creator is not None:
+        query = query.where(Sample.creator == creator)
     if cursor:
         query = query.where(Sample.creator > cursor)
     rows = session.execute(query).all()
     creators = [row[0] for row in rows]
     licences = _each_creators(session, Sample.licence, creators)
     datasets = _each_creators(session, Sample.dataset_id, creators)
-    for creator, uri, images, opted_out in rows:
+    for name, uri, images, opted_out in rows:
         yield Contributor(
-            creator=creator,
+            creator=name,
             creator_uri=uri,
             images=images,
             opted_out=opted_out,
-            licences=licences[creator],
-            datasets=datasets[creator],
+            licences=licences[name],
+            datasets=datasets[name],
         )
 
 

@@ -56,11 +56,11 @@ def get_sample(dataset: str, key: str, database: DatabaseDep) -> CataloguedSampl
 
 @router.get("/contributors", responses=problem_responses(401, 403))
 def list_contributors(
-    database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50
+    database: DatabaseDep, creator: Wanted = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Page[Contributor]:
-    """Creators of training images by name, with how many there are and under which licences."""
+    """Creators of training images by name, or one of them, with how many and which licences."""
     with database.read() as session:
-        rows = list(queries.contributors(session, cursor, limit))
+        rows = list(queries.contributors(session, creator, cursor, limit))
     items, following = cut_page(rows, limit, lambda row: row.creator)
     return Page(items=list(items), next_cursor=following)
 
