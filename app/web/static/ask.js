@@ -4,11 +4,14 @@ import { all, send } from "./api.js";
 import { make } from "./elements.js";
 import { busy } from "./errors.js";
 import { count } from "./format.js";
+import { lately } from "./lately.js";
 
 const form = document.getElementById("question");
 const field = (id) => document.getElementById(id);
 const drop = document.querySelector(".drop");
 let chosen = null;
+
+lately(field("lately"));
 
 for (const kind of form.elements.kind) kind.addEventListener("change", showKind);
 field("image").addEventListener("change", () => choose(field("image").files[0]));

@@ -68,7 +68,7 @@ async function answers(creator) {
 }
 
 function answer(attribution, row) {
-  return make("li", {}, make("a", { href: `/answers/${attribution.id}` },
+  return make("li", {}, make("a", { class: "short", href: `/answers/${attribution.id}` },
     picture(attribution.urls.image, ""),
     make("span", { class: "name" }, asked(attribution)),
     make("span", { class: "quiet" }, `${share(row.share, row.std_error)} of the influence`)));

@@ -55,7 +55,7 @@ function card(index, datasets, show) {
 }
 
 function tested(evidence) {
-  if (!evidence.length) return "Not yet: `headwater evaluate lds` says how far its scores can be trusted";
+  if (!evidence.length) return make("span", {}, "Not yet. ", make("code", {}, "headwater evaluate lds"), " says how far its scores can be trusted.");
   return evidence.map((row) => `${row.method} on ${row.query_set}: LDS ${(100 * row.lds).toFixed(1)} ± ${(100 * row.std_error).toFixed(1)} %`).join("; ");
 }
 

@@ -4,7 +4,7 @@ import { make, measure } from "./elements.js";
 import { asked } from "./format.js";
 import { picture } from "./pictures.js";
 
-const EVENLY = 1.4; // times the mean: below, no part stands out
+const EVENLY = 1.25; // times the mean: below, no part stands out
 
 /** The picture of an answer; `light(regions, words)` lights a part of it, `rest()` all of it. */
 export function litPicture(attribution, result) {

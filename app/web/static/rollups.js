@@ -1,7 +1,7 @@
 // Shares of the influence by creator or licence, with their errors.
 
-import { make, measure, unseen } from "./elements.js";
-import { number, percent, share } from "./format.js";
+import { make, measure } from "./elements.js";
+import { count, number, percent, share } from "./format.js";
 
 const AT_ONCE = 6;
 const TITLES = { creator: "By creator", licence: "By licence" };
@@ -34,5 +34,5 @@ function owner(kind, row) {
   return make("tr", {},
     make("th", { scope: "row" }, known ? make("a", { href: `/contributor?${new URLSearchParams({ creator: name })}` }, name) : name),
     make("td", { class: "figure" }, share(row.share, row.std_error), bar),
-    make("td", { class: "quiet" }, number(row.images), unseen(" training images")));
+    make("td", { class: "quiet" }, count(row.images, "image")));
 }

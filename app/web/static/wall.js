@@ -96,13 +96,14 @@ function face(row, { dataset, scale }) {
     : make("span", { class: "no-link", tabindex: 0 }, ...inner);
   const element = make("div", { class: "face", "data-rank": row.rank },
     link,
-    make("p", { class: "who" }, row.creator ?? "Creator unknown"),
-    make("p", { class: "licence quiet" }, row.licence ?? "Licence unknown", row.opt_out && make("span", { class: "badge failed" }, "Opted out")),
-    bar(row, scale),
-    make("p", { class: "figures" },
-      make("span", { class: row.effect < 0 ? "effect against" : "effect" }, unseen("Effect "), effect(row.effect, row.std_error, scale.power)),
-      make("span", { class: "quiet" }, `CLIP ${row.clip_similarity.toFixed(2)}`)),
-    row.regions && unseen(`Accounts for ${where(row.regions).replace("most of all", "most of all for")}.`));
+    make("div", {},
+      make("p", { class: "who" }, row.creator ?? "Creator unknown"),
+      make("p", { class: "licence quiet" }, row.licence ?? "Licence unknown", row.opt_out && make("span", { class: "badge failed" }, "Opted out")),
+      bar(row, scale),
+      make("p", { class: "figures" },
+        make("span", { class: row.effect < 0 ? "effect against" : "effect" }, unseen("Effect "), effect(row.effect, row.std_error, scale.power)),
+        make("span", { class: "quiet" }, `CLIP ${row.clip_similarity.toFixed(2)}`)),
+      row.regions && unseen(`Accounts for ${where(row.regions).replace("most of all", "most of all for")}.`)));
   rows.set(element, row);
   return element;
 }
