@@ -1,5 +1,7 @@
 """Make sure that PostgreSQL and Redis answer, and print where, for ``make test``.
 
+The browser that the page's tests drive is installed too, where it is missing.
+
     env $(python tests/start_services.py) pytest
 
 Services named by HEADWATER_TEST_DATABASE_URL and HEADWATER_TEST_REDIS_URL are used as they are.
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import psycopg
 import redis
+from browser import CHROMIUM, axe_core
 
 HOST, POSTGRES_PORT, REDIS_PORT = "127.0.0.1", 5432, 6379
 SOCKETS = Path("/var/run/postgresql")
@@ -37,6 +40,7 @@ def main() -> int:
     try:
         database_url = os.environ.get("HEADWATER_TEST_DATABASE_URL") or postgres()
         redis_url = os.environ.get("HEADWATER_TEST_REDIS_URL") or running_redis()
+        browser()
     except ServiceError as error:
         print(f"start_services: {error}", file=sys.stderr)
         return 1
@@ -115,6 +119,18 @@ def redis_answers() -> bool:
         return bool(redis.Redis.from_url(REDIS_URL, socket_connect_timeout=2).ping())
     except redis.RedisError:
         return False
+
+
+def browser() -> None:
+    """Chromium, and axe-core through npm."""
+    if not Path(CHROMIUM).exists():
+        install("chromium")
+    if not shutil.which("npm"):
+        install("npm")
+    try:
+        axe_core()
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        raise ServiceError(f"axe-core cannot be had: {error}") from error
 
 
 def listens(port: int) -> bool:
