@@ -94,7 +94,7 @@ function promptRequest(common) {
     prompt: field("prompt").value,
     negative_prompt: field("negative").value,
     seed: Number(field("seed").value),
-    guidance_scale: Number(field("guidance").value),
+    guidance_scale: field("guidance").value === "" ? null : Number(field("guidance").value),
     steps: Number(field("steps").value),
   };
   return { headers: { "Content-Type": "application/json" }, body: JSON.stringify(question) };

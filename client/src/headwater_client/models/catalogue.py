@@ -50,13 +50,18 @@ class Contributor(Model):
 
 
 class DiffusionModel(Model):
-    """A registered model; digests are SHA-256 over its weight files."""
+    """A registered model; digests are SHA-256 over its weight files.
+
+    ``lora`` is the LoRA on it, if any; ``follows`` what its prompts are: text, class or nothing.
+    """
 
     id: str
     name: str
     directory: str
+    lora: str | None = None
     clip_directory: str
     digest: str
     clip_digest: str
     pipeline_class: str
+    follows: str | None = None
     created_at: datetime

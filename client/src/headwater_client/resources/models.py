@@ -24,10 +24,19 @@ class Models(Resource[R]):
 
     @operation("POST", "/v1/models")
     def register(
-        self, name: str, path: str | os.PathLike[str], clip_path: str | os.PathLike[str]
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        clip_path: str | os.PathLike[str],
+        lora_path: str | os.PathLike[str] | None = None,
     ) -> Ask[DiffusionModel]:
-        """Register a diffusers and an open_clip directory, by their paths on the server."""
+        """Register a diffusers and an open_clip directory, by their paths on the server.
+
+        ``lora_path`` is a LoRA that is put on the model: a directory or a safetensors file.
+        """
         wanted = {"name": name, "path": os.fspath(path), "clip_path": os.fspath(clip_path)}
+        if lora_path is not None:
+            wanted["lora_path"] = os.fspath(lora_path)
         return Ask(body_as(DiffusionModel), json=wanted, patience=HASHING_SECONDS)
 
     @operation("GET", "/v1/models/{model}")
