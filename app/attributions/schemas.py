@@ -29,7 +29,7 @@ class Question(BaseModel):
     method: MethodName | None = Field(
         None, description="By default the first that the index answers"
     )
-    top_k: int = Field(20, ge=1, le=200)
+    top_k: int = Field(20, ge=1, le=1000)
     candidates: Literal["exhaustive", "clip"] = "exhaustive"
     candidate_count: int = Field(200, ge=1, le=100_000, description="For candidates=clip")
     priority: Literal["interactive", "batch"] = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def test_a_build_that_fails_says_why(client: Client, folders: Path, index: Index
     broken.mkdir()
     for number in range(2):
         Image.new("RGB", (16, 16)).save(broken / f"{number}.png")
+    rows = [json.dumps({"file_name": f"{number}.png", "text": ""}) for number in range(2)]
+    (broken / "metadata.jsonl").write_text("\n".join(rows))
     dataset = client.datasets.register("broken", broken)
     (broken / "1.png").write_bytes(b"no picture any more")
     built = client.indexes.build(index.model, dataset)
