@@ -148,7 +148,7 @@ def measure(report: Report) -> None:
 def screenshots(folder: Path) -> None:
     """Every page of the demo's installation, in the sizes and colours that people have."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = sorted((OUT / "drawn").glob("*.png"))
+    drawn = sorted((OUT / "drawn").rglob("*.png"))
     if not drawn or not DATA.is_dir() or not MODEL.is_dir():
         raise SystemExit("run `make demo` first: the pictures are of its installation")
     with (
