@@ -200,6 +200,7 @@ ANSWER_STUDIES: dict[str, dict[str, tuple[str, AnswerStudy]]] = {
         "standard-errors": ("Standard errors", standard_errors),
     },
     "fashion-10": {},
+    "latent": {},
     "emoji": {"creators": ("Whose drawings are missed: leaving each creator out", creators)},
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import emoji
 import fashion
+import latent
 import torch
 from answer_studies import ANSWER_STUDIES
 from drawn_sheet import cut
@@ -43,9 +44,14 @@ RESULTS = HERE / "results"
 def prepare(name: str, processes: int) -> Subject:
     """The study's data, unpacked where it is not yet."""
     data = HERE / "data" / name
+    model = RESULTS / name / "model"
     if name == "emoji":
         emoji.build(data)
         prompts = emoji.prompts(data / "train")
+    elif name == "latent":
+        latent.build(data)
+        prompts = latent.prompts(data / "train")
+        model = RESULTS / name / "lora"
     else:
         fashion.build(name, data)
         prompts = []
@@ -54,7 +60,7 @@ def prepare(name: str, processes: int) -> Subject:
         cut(RESULTS / name / "generated.png", generated, prompts)
     queries = {"validation": data / "validation", "generated": generated}
     return Subject(
-        RESULTS / name / "model",
+        model,
         data / "train",
         queries,
         data / "features",
