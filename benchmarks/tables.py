@@ -454,7 +454,13 @@ def every_method_of_a_lora() -> list[Case]:
     return [replace(case, config=replace(case.config, **ADAPTER)) for case in every_method()]
 
 
+def schedules_of_a_lora() -> list[Case]:
+    """Where the timesteps lie, and whose the noise is."""
+    return [replace(case, config=replace(case.config, **ADAPTER)) for case in schedules()]
+
+
 LATENT: dict[str, Study] = {
+    "schedules": replace(FASHION_2["schedules"], cases=schedules_of_a_lora),
     "product": replace(FASHION_2["product"], cases=product_of_a_lora),
     "table-2": Study(
         "Every method on a LoRA, T = 10",
