@@ -16,7 +16,7 @@ done; \
   || { echo "Headwater needs Python 3.11 or newer: apt-get install python3 python3-venv" >&2; exit 1; }
 endef
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -33,6 +33,9 @@ lint: $(INSTALLED)  ## Check style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy benchmarks/*.py
+
+docs: $(INSTALLED)  ## Build the documentation's site into .cache/site
+	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --quiet docs .cache/site
 
 clean:  ## Remove .venv and what the demo has built
 	rm -rf $(VENV) demo/data demo/var demo/out
