@@ -16,8 +16,10 @@ from attribution.errors import InputError
 
 Blocks = Callable[[], Iterable[torch.Tensor]]
 
-# Of the kernel's directions: λ leaves no more, however many rows there are.
+# λ leaves no more than this of the kernel's directions, and to the rows no more mean leverage:
+# training images are few, or the kernel is of no rank.
 MOST_DIRECTIONS = 2 / 3
+MOST_LEVERAGE = 0.2
 HALVINGS = 60  # of a range of log λ: to the last digits of a float64
 
 
@@ -87,13 +89,12 @@ class Kernel:
         """Σ σ/(σ+λ), the effective number of directions that λ leaves; equals Σ h over Φ."""
         return float((self.values / (self.values + damping)).sum())
 
-    def damping_at(self, mean_leverage: float, rows: int) -> float:
-        """λ under which the leverages of the ``rows`` of Φ have this mean.
+    def damping_leaving(self, directions: float, rows: int) -> float:
+        """λ under which Σ σ/(σ+λ), the effective number of directions, is ``directions``.
 
-        The mean leverage is Σ σ/(σ+λ) / N: the directions that λ leaves, for each row.  It never
-        asks for more than two thirds of the directions there are.
+        It is also the sum of the leverages of the ``rows`` of Φ, which bounds it.
         """
-        wanted = min(mean_leverage * rows, MOST_DIRECTIONS * len(self.values))
+        wanted = min(directions, MOST_LEVERAGE * rows, MOST_DIRECTIONS * len(self.values))
         # Between these the sum falls from nearly all directions to nearly none.
         low = math.log(float(self.values[0])) - 30
         high = math.log(float(self.values[-1])) + 30

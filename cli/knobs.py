@@ -46,8 +46,8 @@ ProjectionDim = Annotated[int | None, typer.Option(help="Numbers kept of each gr
 Damping = Annotated[
     str | None,
     typer.Option(
-        help="λ in units of the kernel's mean eigenvalue; as it stands, absolute:λ; or leverage:h,"
-        " the λ under which training images have a mean leverage of h."
+        help="λ in units of the kernel's mean eigenvalue; as it stands, absolute:λ; or"
+        " directions:d, the λ that leaves to each output d effective directions."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Of noise and projections.")]
@@ -80,5 +80,5 @@ def knobs_said(options: dict[str, Any]) -> dict[str, Any]:
         return knobs | {"damping_rule": rule, "damping": float(number)}
     except ValueError:
         raise BadInputError(
-            f"--damping: a number, absolute:NUMBER or leverage:NUMBER, not {damping!r}"
+            f"--damping: a number, absolute:NUMBER or directions:NUMBER, not {damping!r}"
         ) from None

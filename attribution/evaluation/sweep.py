@@ -53,9 +53,9 @@ class FactorisedFeatures:
 
     def configured_dampings(self, config: IndexConfig) -> list[float]:
         """λ of each kernel, as an index of this configuration would have it."""
-        if config.damping_rule == "leverage":
-            rows = self.lengths.shape[0] * self.lengths.shape[2]
-            return [kernel.damping_at(config.damping, rows) for kernel in self.kernels]
+        if config.damping_rule == "directions":
+            n, _, m = self.lengths.shape
+            return [kernel.damping_leaving(config.damping * m, n * m) for kernel in self.kernels]
         if config.damping_rule == "absolute":
             return [config.damping] * len(self.kernels)
         return self.relative_dampings(config.damping)

@@ -143,9 +143,9 @@ class IndexBuilder:
             yield self.rows.read_group(shard, group).flatten(0, 1)
 
     def _damping(self, kernel: Kernel) -> float:
-        if self.config.damping_rule == "leverage":
-            rows = len(self.folder) * self.extractor.shape[1]
-            return kernel.damping_at(self.config.damping, rows)
+        if self.config.damping_rule == "directions":
+            m = self.extractor.shape[1]
+            return kernel.damping_leaving(self.config.damping * m, len(self.folder) * m)
         if self.config.damping_rule == "absolute":
             return self.config.damping
         return kernel.absolute(self.config.damping)

@@ -22,7 +22,7 @@ Schedule = Literal["uniform", "cumulative", "low-noise"]
 Noise = Literal["per-image", "shared"]
 Normalisation = Literal["none", "timestep", "elementwise"]
 ProjectionKind = Literal["two-sided", "gaussian", "rademacher", "identity"]
-DampingRule = Literal["relative", "absolute", "leverage"]
+DampingRule = Literal["relative", "absolute", "directions"]
 StoreType = Literal["int8", "float16", "bfloat16", "float32"]
 
 # Outputs with several probes; every other output is one scalar or one vector.
@@ -50,7 +50,8 @@ class IndexConfig:
     ``noise`` is each image's own, or ``shared`` by all at a timestep; ``average_timesteps=False``
     keeps those apart, with a kernel each (``das-t``).  ``checkpoints`` of the training are used,
     the finished model the last.  ``damping`` is λ, ``relative`` to the kernel's mean eigenvalue or
-    ``absolute``, or the mean ``leverage`` of the training images under the λ that is then taken.
+    ``absolute``, or the effective number of ``directions`` (degrees of freedom) that it leaves to
+    each output.
     """
 
     output: OutputName = "regions"
@@ -65,8 +66,8 @@ class IndexConfig:
     parameters: str = "all"
     projection: ProjectionKind = "two-sided"
     projection_dim: int = 4096
-    damping: float = 0.025
-    damping_rule: DampingRule = "leverage"
+    damping: float = 50.0
+    damping_rule: DampingRule = "directions"
     seed: int = 0
     store: StoreType = "int8"
 
@@ -93,8 +94,6 @@ class IndexConfig:
             raise ConfigError(f"damping must be a positive number, not {self.damping!r}")
         if not 0 < self.damping <= LARGEST_DAMPING:
             raise ConfigError(f"damping must be above 0 and at most {LARGEST_DAMPING:g}")
-        if self.damping_rule == "leverage" and self.damping >= 1:
-            raise ConfigError(f"damping must be below 1 as a mean leverage, not {self.damping!r}")
         object.__setattr__(self, "damping", float(self.damping))
         if self.output == "regions" and math.isqrt(self.probes) ** 2 != self.probes:
             raise ConfigError(f"probes must be a square number for regions, not {self.probes}")

@@ -64,9 +64,9 @@ PAPER_SETTING: dict[str, Any] = {
     "projection_dim": 4096,
     "store": "float16",
 }
-# The mean leverage under which λ is taken (docs/evidence.md).
-LEVERAGES = {"regions": 0.025, "dct": 0.025, "mean": 0.025, "loss": 0.2}
-OTHER_LEVERAGE = 0.1
+# The directions that λ leaves to each output (docs/evidence.md).
+DIRECTIONS = {"regions": 50.0, "dct": 50.0, "mean": 50.0, "loss": 400.0}
+OTHER_DIRECTIONS = 200.0
 
 
 class MethodError(InputError):
@@ -109,7 +109,7 @@ def config_for(name: str, /, **knobs: Any) -> IndexConfig:
     method = method_named(name)
     needed: dict[str, Any] = {"output": method.outputs[0]}
     if name not in OWN:
-        damping = LEVERAGES.get(method.outputs[0], OTHER_LEVERAGE)
+        damping = DIRECTIONS.get(method.outputs[0], OTHER_DIRECTIONS)
         needed |= PAPER_SETTING | {"damping": damping}
     if "checkpoints" in method.needs:
         needed["checkpoints"] = CHECKPOINTS

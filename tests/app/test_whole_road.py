@@ -104,7 +104,7 @@ def compare(http: httpx.Client, picture: bytes) -> None:
         "model": "tiny",
         "dataset": "shapes",
         "method": "journey-trak",
-        "config": {"timesteps": 2, "projection_dim": 64, "damping_rule": "leverage"},
+        "config": {"timesteps": 2, "projection_dim": 64, "damping_rule": "directions"},
     }
     accepted = http.post("/v1/indexes", json=wanted)
     index = follow(http, accepted.headers["Location"], "state", {"building"})

@@ -75,17 +75,19 @@ def test_scale_of_the_features_changes_no_ranking(seed: int, damping: float, c: 
     )
 
 
-@given(shapes, st.floats(0.001, 0.999))
-def test_the_chosen_damping_gives_the_mean_leverage(
-    shape: tuple[int, int, int], mean: float
+@given(shapes, st.floats(0.01, 100))
+def test_the_chosen_damping_leaves_the_directions(
+    shape: tuple[int, int, int], directions: float
 ) -> None:
+    """They are the sum of the leverages; few rows, and a kernel of few directions, bound them."""
     rows, k, seed = shape
     phi = np.random.default_rng(seed).normal(size=(rows, k))
     kernel = of(phi)
-    lam = kernel.damping_at(mean, rows)
-    reached = leverages(kernel, phi, lam).mean()
-    assert reached == pytest.approx(min(mean, len(kernel.values) * 2 / 3 / rows), rel=1e-6)
-    assert of(7 * phi).damping_at(mean, rows) == pytest.approx(49 * lam, rel=1e-6)
+    lam = kernel.damping_leaving(directions, rows)
+    reached = leverages(kernel, phi, lam).sum()
+    most = min(len(kernel.values) * 2 / 3, 0.2 * rows)
+    assert reached == pytest.approx(min(directions, most), rel=1e-6)
+    assert of(7 * phi).damping_leaving(directions, rows) == pytest.approx(49 * lam, rel=1e-6)
 
 
 def test_features_without_content_are_an_error() -> None:

@@ -87,7 +87,7 @@ def test_features_are_kept_for_the_next_evaluation(
     headwater(*first, tmp_path / "a.json")
     files = sorted(work.rglob("*.safetensors"))
     again = asked(
-        place, tiny_folder, "--method", "das-signed", "--damping", "leverage:0.1", "--work", work
+        place, tiny_folder, "--method", "das-signed", "--damping", "directions:10", "--work", work
     )
     headwater(*again, "--out", tmp_path / "b.json")
     assert sorted(work.rglob("*.safetensors")) == files  # other method, other λ, same features
@@ -106,7 +106,7 @@ def test_pictures_that_are_drawn_say_from_which_seed(place: Path) -> None:
         (("--method", "clip", "--out", "x.json"), "--clip"),
         (("--out", "x.txt"), "should end in .json"),
         (("--damping", "little", "--out", "x.json"), "--damping"),
-        (("--damping", "leverage:2", "--out", "x.json"), "below 1"),
+        (("--damping", "directions:-2", "--out", "x.json"), "above 0"),
         (("--damping", "best:2", "--out", "x.json"), "damping_rule"),
         (("--queries", "drawn=elsewhere", "--out", "x.json"), "no name of its own"),
         (("--probes", "3", "--out", "x.json"), "square number"),

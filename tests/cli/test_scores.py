@@ -127,14 +127,14 @@ def test_knobs_change_the_configuration_and_the_scores(score: Callable[..., Path
         "--normalisation": "timestep",
         "--parameters": "up_blocks",
         "--projection": "rademacher",
-        "--damping": "leverage:0.1",
+        "--damping": "directions:10",
         "--store": "bfloat16",
         "--seed": 3,
         "--checkpoints": 2,
     }
     file = np.load(score("--method", "das", *(x for pair in knobs.items() for x in pair)))
     configuration = json.loads(str(file["configuration"]))
-    assert (configuration["probes"], configuration["damping_rule"]) == (9, "leverage")
+    assert (configuration["probes"], configuration["damping_rule"]) == (9, "directions")
     assert (configuration["draws"], configuration["projection"]) == (2, "rademacher")
     assert len(configuration["dampings_absolute"]) == 2
     assert np.abs(file["scores"] - plain["scores"]).max() > 0

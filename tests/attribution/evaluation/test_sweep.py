@@ -34,7 +34,7 @@ WITH_KERNEL = (
     ("name", "rule"),
     [
         ("tracin", "relative"),  # has no λ
-        *((name, rule) for name in WITH_KERNEL for rule in ("relative", "leverage", "absolute")),
+        *((name, rule) for name in WITH_KERNEL for rule in ("relative", "directions", "absolute")),
     ],
 )
 def test_scores_are_those_of_an_index(

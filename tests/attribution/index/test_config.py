@@ -35,7 +35,7 @@ from attribution.index.config import ConfigError, IndexConfig
         {"damping": float("inf")},
         {"damping": 10**400},
         {"damping_rule": "best"},
-        {"damping_rule": "leverage", "damping": 1.0},
+        {"damping_rule": "leverage"},
         {"noise": "none"},
         {"schedule": "quadratic"},
         {"seed": 2**31},

@@ -231,7 +231,7 @@ def test_scores_are_the_oracles(
 def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder: Path) -> None:
     folder = ImageFolder(tiny_folder)
     found = {}
-    for rule, damping in (("relative", 0.3), ("absolute", 7.0), ("leverage", 0.3)):
+    for rule, damping in (("relative", 0.3), ("absolute", 7.0), ("directions", 2.0)):
         config = config_for("trak", damping_rule=rule, damping=damping, store="float32")
         index, shared = build(tmp_path / rule, folder, config, K, scale=1.0)
         (found[rule],) = index.manifest.dampings
@@ -240,9 +240,9 @@ def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder:
     assert found["absolute"] == 7.0
     rows = torch.from_numpy(shared.phi[:, 0, 0])
     kernel = Kernel.of_rows(lambda: [rows], N, K)
-    assert kernel.degrees_of_freedom(found["leverage"]) == pytest.approx(0.3 * N)
-    assert json.loads((tmp_path / "leverage" / "manifest.json").read_text())["dampings"] == [
-        found["leverage"]
+    assert kernel.degrees_of_freedom(found["directions"]) == pytest.approx(2.0)
+    assert json.loads((tmp_path / "directions" / "manifest.json").read_text())["dampings"] == [
+        found["directions"]
     ]
 
 
