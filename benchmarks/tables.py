@@ -431,10 +431,20 @@ FASHION_10: dict[str, Study] = {
     ),
 }
 
+
+def directions(**knobs: Any) -> list[Case]:
+    """How many directions λ leaves to each output."""
+    return [
+        Case.of("das", f"das, {left} directions", damping=left, damping_rule="directions", **knobs)
+        for left in (12, 25, 50, 75, 100, 200)
+    ]
+
+
 EMOJI: dict[str, Study] = {
     "product": FASHION_2["product"],
     "schedules": FASHION_2["schedules"],
     "table-1": Study("Every method, T = 10", every_method),
+    "directions": Study("The directions that λ leaves", directions),
 }
 
 # A LoRA's weights alone, as the paper has it for ArtBench (Table 2); pixels there are the VAE's.
@@ -464,6 +474,7 @@ def schedules_of_a_lora() -> list[Case]:
 
 
 LATENT: dict[str, Study] = {
+    "directions": Study("The directions that λ leaves", lambda: directions(**ADAPTER)),
     "schedules": replace(FASHION_2["schedules"], cases=schedules_of_a_lora),
     "product": replace(FASHION_2["product"], cases=product_of_a_lora),
     "table-2": Study(
