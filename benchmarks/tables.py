@@ -309,11 +309,14 @@ def sums() -> list[Case]:
     ]
 
 
-def the_product() -> list[Case]:
+def the_product(**knobs: Any) -> list[Case]:
     """The default, and the paper's score and D-TRAK in the paper's setting."""
     return [
-        Case.of("das"),
-        *(Case.of(name, f"{name}, paper's setting", **PAPER) for name in ("das-mean", "dtrak")),
+        Case.of("das", **knobs),
+        *(
+            Case.of(name, f"{name}, paper's setting", **PAPER | knobs)
+            for name in ("das-mean", "dtrak")
+        ),
     ]
 
 
@@ -451,14 +454,6 @@ EMOJI: dict[str, Study] = {
 ADAPTER: dict[str, Any] = {"parameters": "lora"}
 
 
-def product_of_a_lora() -> list[Case]:
-    """The default, and the paper's score and D-TRAK in the paper's setting."""
-    return [
-        Case.of("das", **ADAPTER),
-        *(Case.of(n, f"{n}, paper's setting", **PAPER | ADAPTER) for n in ("das-mean", "dtrak")),
-    ]
-
-
 def every_method_of_a_lora() -> list[Case]:
     """Table 2 at T = 10, but for Journey TRAK: the pictures were drawn with guidance."""
     return [
@@ -476,7 +471,7 @@ def schedules_of_a_lora() -> list[Case]:
 LATENT: dict[str, Study] = {
     "directions": Study("The directions that λ leaves", lambda: directions(**ADAPTER)),
     "schedules": replace(FASHION_2["schedules"], cases=schedules_of_a_lora),
-    "product": replace(FASHION_2["product"], cases=product_of_a_lora),
+    "product": replace(FASHION_2["product"], cases=lambda: the_product(**ADAPTER)),
     "table-2": Study(
         "Every method on a LoRA, T = 10",
         every_method_of_a_lora,
