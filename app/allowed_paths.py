@@ -29,5 +29,5 @@ def allowed_path(path: str, roots: Sequence[Path]) -> Path:
     if not allowed:
         raise ProblemError(422, "path-not-allowed", "The path lies outside the allowed roots", path)
     if not resolved.exists():
-        raise ProblemError(422, "path-not-found", "There is nothing at the path", path)
+        raise ProblemError(422, "path-not-found", "The path leads to nothing", path)
     return resolved

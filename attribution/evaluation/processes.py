@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +14,8 @@ from typing import TypeVar
 import torch
 
 from attribution.errors import InputError
+
+GRACE_SECONDS = 10.0
 
 Name = TypeVar("Name", bound=Hashable)
 Result = TypeVar("Result")
@@ -66,5 +69,13 @@ def _here(jobs: Mapping[Name, Callable[[], Result]], threads: int) -> Iterator[t
 
 def _start(threads: int) -> None:
     torch.set_num_threads(threads)
-    # Ctrl-C reaches every process; the first one says what there is to say.
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    signal.signal(signal.SIGINT, _give_way)
+
+
+def _give_way(number: int, frame: object) -> None:
+    """Ctrl-C reaches every process: the first one ends the others, and says what there is to say.
+
+    One that ended by itself before would look to the first like one that was killed.
+    """
+    time.sleep(GRACE_SECONDS)
+    os._exit(130)

@@ -70,7 +70,7 @@ def test_what_is_refused_leaves_nothing(http: TestClient) -> None:
         ("too many bytes", bytes(120_000), {}, 413),
         ("unknown model", png(), {"model": "nobody"}, 404),
         ("unknown method", png(), {"method": "guess"}, 422),
-        ("top_k", png(), {"top_k": "201"}, 422),
+        ("top_k", png(), {"top_k": "1001"}, 422),
         ("unknown field", png(), {"colour": "red"}, 422),
     ]
     for name, content, fields, status in cases:

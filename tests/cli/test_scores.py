@@ -252,8 +252,8 @@ def test_bad_input_is_one_line(
     assert "repeats a group" in told(parameters=r"(\w+\.?)+!")
     assert "cannot be used" in told(device="abacus")
     (model_index := tmp_path / "wrong" / "model_index.json").parent.mkdir()
-    model_index.write_text('{"_class_name": "StableDiffusionPipeline"}')
-    assert "StableDiffusionPipeline is not supported yet" in told(model=model_index.parent)
+    model_index.write_text('{"_class_name": "FluxPipeline"}')
+    assert "FluxPipeline is not supported yet" in told(model=model_index.parent)
     assert list(out.parent.iterdir()) == []
 
     (out.parent / "scores.npz.partial").mkdir()
