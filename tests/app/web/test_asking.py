@@ -100,9 +100,13 @@ def test_what_has_failed_says_why(page: Page, visited: Visited) -> None:
 
 
 def test_what_has_expired_says_so(page: Page, visited: Visited) -> None:
-    """A question with a deadline that passes ends without an answer, and the page says so."""
-    question = {"prompt": "ring, bob", "steps": 1000, "expires_in": 1}
+    """A question whose deadline passes before its turn ends unanswered, and the page says so."""
+    long = {"prompt": "ring, bob", "steps": 1000}
+    busy = [visited.http.post("/v1/attributions", json=long).json() for _ in range(4)]
+    question = long | {"expires_in": 1}
     asked = visited.http.post("/v1/attributions", json=question).json()
     page.goto(f"/answers/{asked['id']}")
     expect(page.get_by_text("It was not answered within the time")).to_be_visible(timeout=30_000)
+    for job in busy:
+        visited.http.post(job["urls"]["cancel"])
     expect(page.get_by_role("link", name="Ask again")).to_be_visible()
