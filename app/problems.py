@@ -153,6 +153,10 @@ async def _changed_meanwhile(request: Request, error: Exception) -> JSONResponse
 
 def unexpected() -> JSONResponse:
     """The answer to a request that met a fault of ours (``app/requests.py`` tells of it)."""
-    return _response(
-        problem_body(500, "internal-error", "Internal Server Error", "The server's log says more.")
-    )
+    return _response(unexpected_body())
+
+
+def unexpected_body() -> dict[str, Any]:
+    """The problem that is a fault of ours."""
+    detail = "The server's log says more."
+    return problem_body(500, "internal-error", "Internal Server Error", detail)

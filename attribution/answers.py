@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.attributor import Attribution
-from attribution.metadata import Sample
+from attribution.image_data.sample import Sample
 
 STATEMENT = "Influence estimate, not proof of copying"
 UNKNOWN = "unknown"

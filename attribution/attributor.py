@@ -21,7 +21,7 @@ from attribution.features import (
     JourneyFeatures,
     feature_extractor,
 )
-from attribution.image_folder import as_rgb
+from attribution.image_set import as_rgb
 from attribution.index.manifest import Manifest
 from attribution.index.search import Index
 from attribution.index.shards import query_key

@@ -20,7 +20,7 @@ from torchvision.transforms.functional import hflip
 from attribution.adapters import PREFIX
 from attribution.denoisers import Denoiser
 from attribution.families import Condition
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.manifest import write_atomically
 from attribution.model_directory import ADAPTER_WEIGHTS
 from attribution.training import (
@@ -96,7 +96,7 @@ class Examples:
     condition: Condition
 
     @classmethod
-    def of(cls, denoiser: Denoiser, folder: ImageFolder, *, flips: bool) -> Examples:
+    def of(cls, denoiser: Denoiser, folder: ImageSet, *, flips: bool) -> Examples:
         """The pictures and captions of a folder, encoded once."""
         if not len(folder):
             raise TrainingError("there are no images to train on")
@@ -176,7 +176,7 @@ def train_lora(
 
 def save_lora(
     base: Path,
-    folder: ImageFolder,
+    folder: ImageSet,
     training: LoraTraining,
     seed: int,
     directory: Path,

@@ -19,7 +19,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import save
 
 from attribution.errors import InputError
-from attribution.image_folder import ImageFolder, pixels
+from attribution.image_set import ImageSet, pixels
 from attribution.index.manifest import write_atomically
 
 Precision = Literal["float32", "bfloat16"]
@@ -89,7 +89,7 @@ class DdpmTraining:
         return max(1, self.epochs * images // self.batch_size)
 
 
-def training_images(folder: ImageFolder, shape: tuple[int, int, int]) -> torch.Tensor:
+def training_images(folder: ImageSet, shape: tuple[int, int, int]) -> torch.Tensor:
     """All pixels of a folder in [-1, 1], ``(n, C, H, W)``."""
     return torch.stack([pixels(folder.image(i), shape) for i in range(len(folder))])
 

@@ -24,7 +24,7 @@ from attribution.evaluation.measure import Case, scores_of
 from attribution.evaluation.representations import Subject, extract, query_source, training_source
 from attribution.evaluation.subsets import strata
 from attribution.evaluation.sweep import FactorisedFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 
 Array = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ class AnswerStudy(Protocol):
 
 def spatial_map(subject: Subject) -> Answer:
     """Queries of two training images' halves: does each half name its own source?"""
-    folder = ImageFolder(subject.data)
+    folder = ImageSet(subject.data)
     chosen = np.random.default_rng(0).permutation(len(folder))[: 2 * PAIRS].reshape(2, PAIRS)
     composites = subject.work.parent / "composites"
     _write_composites(folder, chosen, composites)
@@ -164,7 +164,7 @@ def creators(subject: Subject) -> Answer:
     With several training seeds the last row is the yardstick: one half of them against the other.
     """
     truth = GroundTruth.read(RESULTS / "emoji" / "creators.npz")
-    samples = ImageFolder(subject.data).samples
+    samples = ImageSet(subject.data).samples
     labels, groups = strata(samples, "creator"), truth.protocol["design"]["groups"]
     rows = [["queries", "score", "largest share = missed most", "Spearman over queries"]]
     seeds = int(truth.measured.all(axis=0).sum())
@@ -218,7 +218,7 @@ def parts_of(subject: Subject, case: Case, query_set: str) -> NDArray[np.float32
     return features.parts(case.method, asked, features.configured_dampings(case.config))
 
 
-def _write_composites(folder: ImageFolder, chosen: NDArray[np.int64], target: Path) -> None:
+def _write_composites(folder: ImageSet, chosen: NDArray[np.int64], target: Path) -> None:
     target.mkdir(exist_ok=True)
     for number, (a, b) in enumerate(chosen.T):
         joined = folder.image(int(a)).copy()
@@ -230,7 +230,7 @@ def _write_composites(folder: ImageFolder, chosen: NDArray[np.int64], target: Pa
     (target / "metadata.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def _patches(folder: ImageFolder) -> list[list[Image.Image]]:
+def _patches(folder: ImageSet) -> list[list[Image.Image]]:
     """Of each image its four quarters, as the regions are numbered."""
     images = [folder.image(i) for i in range(len(folder))]
     half = images[0].width // 2
@@ -265,7 +265,7 @@ def _patch_cosines(
     subject: Subject, embed: Callable[[list[Image.Image]], NDArray[np.floating]]
 ) -> Array:
     def embedded(root: Path) -> Array:
-        patches = _patches(ImageFolder(root))
+        patches = _patches(ImageSet(root))
         flat = embed([patch for image in patches for patch in image])
         lengths = np.linalg.norm(flat, axis=1, keepdims=True)
         return np.asarray((flat / lengths.clip(1e-12)).reshape(len(patches), len(PATCHES), -1))

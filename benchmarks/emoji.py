@@ -18,7 +18,7 @@ import torch
 
 from attribution.denoisers import Denoiser, Drawing
 from attribution.evaluation.generated import draw_folder
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from demo.dataset import shared_emoji, write
 from demo.train import Trainer, build_pipeline
 
@@ -48,7 +48,7 @@ def train(data: Path, out: Path, seed: int, *, half_precision: bool) -> None:
     torch.manual_seed(seed)
     pipeline = build_pipeline(CLIP, SIZE, WIDTHS)
     unet: Any = pipeline.unet
-    folder = ImageFolder(data)
+    folder = ImageSet(data)
     trainer = Trainer(pipeline, folder, EPOCHS * len(folder) // BATCH, seed)
     kept = {round(fraction * trainer.steps) for fraction in CHECKPOINTS}
     dtype = torch.float16 if half_precision else torch.float32
@@ -66,7 +66,7 @@ def train(data: Path, out: Path, seed: int, *, half_precision: bool) -> None:
 
 def prompts(data: Path) -> list[str]:
     """The captions that are drawn: 50 things in both styles."""
-    return [sample.text or "" for sample in ImageFolder(data).samples][:: TRAIN // 50]
+    return [sample.text or "" for sample in ImageSet(data).samples][:: TRAIN // 50]
 
 
 def main() -> None:

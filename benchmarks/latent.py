@@ -33,7 +33,7 @@ from transformers import AutoTokenizer, CLIPTextModel
 
 from attribution.denoisers import Denoiser, Drawing
 from attribution.evaluation.generated import draw_folder
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.lora_training import Examples
 from attribution.training import Descent, Draw, descend
 from demo.dataset import shared_emoji, write
@@ -95,7 +95,7 @@ def train_vae(folder: Path, out: Path) -> None:
         norm_num_groups=8,
         sample_size=SIZE,
     )
-    data = ImageFolder(folder / "all")
+    data = ImageSet(folder / "all")
     images = torch.stack([data.tensor(i, SIZE) for i in range(len(data))])
     optimizer = torch.optim.AdamW(vae.parameters(), lr=VAE_RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, VAE_RATE, VAE_STEPS, pct_start=0.05)
@@ -158,7 +158,7 @@ def train_base(folder: Path, vae: Path, out: Path) -> None:
     torch.manual_seed(0)
     pipeline = build_pipeline(AutoencoderKL.from_pretrained(vae, dtype=torch.float32))
     denoiser = Denoiser(pipeline)
-    examples = Examples.of(denoiser, ImageFolder(folder / "base"), flips=True)
+    examples = Examples.of(denoiser, ImageSet(folder / "base"), flips=True)
     unet: Any = denoiser.network.train()
     average = EMAModel(unet.parameters(), decay=0.999, use_ema_warmup=True, power=0.75)
     generator, started, losses = torch.Generator().manual_seed(0), time.monotonic(), [0.0]
@@ -189,7 +189,7 @@ def train_base(folder: Path, vae: Path, out: Path) -> None:
 
 def prompts(data: Path) -> list[str]:
     """The captions that are drawn: a quarter of those trained on."""
-    return [sample.text or "" for sample in ImageFolder(data).samples][::4]
+    return [sample.text or "" for sample in ImageSet(data).samples][::4]
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from PIL import ImageOps
 
 from attribution.denoisers import Denoiser, Drawing
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.methods import METHODS
 from demo.dataset import build
 from demo.paths import CLIP, MODEL
@@ -68,7 +68,7 @@ def write_images(folder: Path, count: int) -> None:
     """The demo's emoji, then their mirror images, until there are ``count``."""
     build(folder)
     (folder / "metadata.jsonl").unlink()
-    emoji = ImageFolder(folder)
+    emoji = ImageSet(folder)
     for i in range(count - len(emoji)):
         ImageOps.mirror(emoji.image(i)).save(folder / f"mirrored-{i}.png")
 

@@ -35,7 +35,7 @@ from app.models.service import register as register_model
 from attribution.attributor import Attribution, Attributor
 from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
-from attribution.image_folder import read_image
+from attribution.image_set import decode
 from attribution.index.search import Index
 from cli.serve import Child
 from demo.dataset import build as build_demo_data
@@ -144,7 +144,7 @@ def _ask(directory: Path, data: Path) -> list[Attribution]:
     denoiser = Denoiser.load(WEIGHTS / "model")
     clip = ClipEmbedder(str(WEIGHTS / "clip"))
     attributor = Attributor(Index(directory, verify=True), denoiser, clip)
-    return [attributor.attribute(read_image(data / key)) for key in QUESTIONS]
+    return [attributor.attribute(decode((data / key).read_bytes(), key)) for key in QUESTIONS]
 
 
 def same_rankings(one: Built, other: Built) -> bool:

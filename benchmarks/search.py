@@ -24,7 +24,7 @@ from report import Report, alternating, seconds
 from safetensors.torch import save_file
 
 from attribution.features import Batch, Features, Progress
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import DIRECTIONS, FACTS, KERNELS, SAMPLES, IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.manifest import Manifest
@@ -122,7 +122,7 @@ def build_once(images: int) -> None:
         white = Image.new("RGB", (8, 8), "white")
         for i in range(images):
             white.save(root / "data" / f"{i:06d}.png")
-        builder = IndexBuilder(root / "index", RandomFeatures(), ImageFolder(root / "data"))
+        builder = IndexBuilder(root / "index", RandomFeatures(), ImageSet(root / "data"))
         for shard in builder.shards:
             builder.extract(shard.number)
         builder.finalise(None)

@@ -51,7 +51,7 @@ from attribution.evaluation.retraining import (
     retrain,
 )
 from attribution.evaluation.subsets import Stratum, draw_subsets, leave_groups_out, strata
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.manifest import write_atomically
 from attribution.methods import METHODS, MethodError
 from cli.errors import BadInputError
@@ -84,7 +84,7 @@ class Retraining:
             raise BadInputError("say --model, whose training is repeated, or --train-command")
         return recorded_trainer(self.model)[0]
 
-    def subsets_of(self, folder: ImageFolder) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+    def subsets_of(self, folder: ImageSet) -> tuple[NDArray[np.bool_], dict[str, Any]]:
         """The subsets ``(M, n)``, and what the protocol says of them."""
         if self.leave_out != "none":
             groups, without = leave_groups_out(strata(folder.samples, self.leave_out))
@@ -138,7 +138,7 @@ class Evaluation:
 
 def make_ground_truth(asked: Retraining, processes: int) -> GroundTruth:
     """Train and measure what ``asked.truth`` lacks; return the whole."""
-    folder = ImageFolder(asked.data)
+    folder = ImageSet(asked.data)
     plan = Plan(
         asked.trainer(),
         asked.data,
@@ -216,7 +216,7 @@ class Counterfactual:
 def measure_counterfactual(asked: Counterfactual, processes: int) -> dict[str, Any]:
     """Score, delete, train again, draw again, and write what came of it."""
     cases = [Case.of(name, **asked.knobs) for name in asked.methods]
-    folder = ImageFolder(asked.queries)
+    folder = ImageSet(asked.queries)
     chosen = folder.samples[: asked.count]
     unseeded = [sample.key for sample in chosen if sample.seed is None]
     if unseeded:
@@ -232,7 +232,7 @@ def measure_counterfactual(asked: Counterfactual, processes: int) -> dict[str, A
                 subject, case, "queries", lambda done, total: advance("shards", done / total)
             )
         deletions[case.label] = largest(scores[: len(chosen)], asked.remove)
-    images = len(ImageFolder(asked.data))
+    images = len(ImageSet(asked.data))
     deletions[RANDOM] = random_deletions(images, asked.remove, asked.random)
     experiment = Experiment(
         trainer=trainer,

@@ -22,7 +22,7 @@ from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
 from attribution.errors import InputError
 from attribution.features import FeatureExtractor, feature_extractor
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.manifest import Manifest, atomic_file
@@ -149,8 +149,8 @@ def show_top(content: dict[str, NDArray[Any]], top: int) -> Iterator[Table]:
         yield table
 
 
-def _readable(root: Path, broken: str) -> ImageFolder:
-    folder = ImageFolder(root)
+def _readable(root: Path, broken: str) -> ImageSet:
+    folder = ImageSet(root)
     with stage_progress(f"checking {root.name}") as advance:
         faults = folder.drop_broken(lambda fraction: advance("", fraction))
     if faults and broken == "refuse":
@@ -179,7 +179,7 @@ def _extract(rows: FeatureShards, advance: Any) -> None:
 
 
 def _index(
-    directory: Path, extractor: FeatureExtractor, data: ImageFolder, with_kernel: bool
+    directory: Path, extractor: FeatureExtractor, data: ImageSet, with_kernel: bool
 ) -> Index:
     builder = IndexBuilder(directory, extractor, data, shard_size=SHARD)
     if builder.finished() is None:
@@ -193,8 +193,8 @@ def _index(
 def _only_candidates(
     scores: NDArray[np.float32],
     clip: ClipEmbedder,
-    data: ImageFolder,
-    queries: ImageFolder,
+    data: ImageSet,
+    queries: ImageSet,
     count: int,
 ) -> NDArray[np.float32]:
     """Zero for all but the ``count`` nearest to each query by CLIP (paper, Table 7)."""
@@ -209,8 +209,8 @@ def _only_candidates(
 def _content(
     task: Task,
     scores: NDArray[np.float32],
-    data: ImageFolder,
-    queries: ImageFolder,
+    data: ImageSet,
+    queries: ImageSet,
     config: IndexConfig,
     manifest: Manifest,
 ) -> dict[str, NDArray[Any]]:

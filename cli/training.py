@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from attribution.errors import InputError
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.lora_training import LoraTraining, save_lora
 from attribution.training import DdpmTraining, save_trained, training_images
 from cli.errors import BadInputError
@@ -28,7 +28,7 @@ def train_model(asked: dict[str, Any], on_step: Callable[[int, int], None]) -> i
     if base is not None and asked["half_precision"]:
         raise BadInputError("--half-precision goes without --base")
     try:
-        folder = ImageFolder(asked["data"])
+        folder = ImageSet(asked["data"])
         out, seed, checkpoints = asked["out"], asked["seed"], asked["checkpoints"]
         if base is None:
             if "widths" in said:

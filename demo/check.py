@@ -25,11 +25,12 @@ from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
 from attribution.features import GradientFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_data.folder import METADATA
+from attribution.image_data.sample import Sample
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.search import Index
-from attribution.metadata import METADATA, Sample
 from attribution.methods import config_for
 from cli.progress import console, progress_bar
 from demo.dataset import build as build_dataset
@@ -80,7 +81,7 @@ class Tally:
 
 
 def questions(
-    denoiser: Denoiser, folder: ImageFolder, count: int, on_progress: Any
+    denoiser: Denoiser, folder: ImageSet, count: int, on_progress: Any
 ) -> Iterator[Question]:
     """Draw ``count`` pictures of captions chosen by a fixed seed, half of them in each style."""
     picker = random.Random(0)
@@ -101,7 +102,7 @@ def questions(
 
 
 def attributor_for(
-    config: IndexConfig, denoiser: Denoiser, clip: ClipEmbedder, folder: ImageFolder
+    config: IndexConfig, denoiser: Denoiser, clip: ClipEmbedder, folder: ImageSet
 ) -> Attributor:
     """The index of ``config`` over the demo's images, built unless it is there."""
     directory = HOME / "check" / f"{config.digest()[:12]}-{denoiser.digest[:12]}"
@@ -120,7 +121,7 @@ def run(pictures: int = 100) -> dict[str, Any]:
     started = time.monotonic()
     if not (DATA / METADATA).is_file():
         build_dataset(DATA)
-    folder = ImageFolder(DATA)
+    folder = ImageSet(DATA)
     denoiser, clip = Denoiser.load(MODEL), ClipEmbedder(str(CLIP))
     asked: list[Question] = []
     with progress_bar("drawing", pictures) as advance:

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from app.config import Settings
+from attribution.image_data.folder import METADATA
 from attribution.index.manifest import file_digest, weights_digest
-from attribution.metadata import METADATA
 from cli.answer_table import show
 from cli.client import Client
 from cli.progress import console, progress_bar, stage_progress

@@ -23,7 +23,7 @@ from torchvision.utils import save_image
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection
 
 from attribution.denoisers import Denoiser, Drawing
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.pipelines import PixelTextToImagePipeline
 from cli.progress import progress_bar
 from demo.dataset import IMAGE_SIZE, caption
@@ -115,7 +115,7 @@ class Trainer:
     """The state of one run, saved to and resumed from one file."""
 
     def __init__(
-        self, pipeline: PixelTextToImagePipeline, folder: ImageFolder, steps: int, seed: int = 0
+        self, pipeline: PixelTextToImagePipeline, folder: ImageSet, steps: int, seed: int = 0
     ) -> None:
         self.pipeline, self.steps, self.step, self.seconds = pipeline, steps, 0, 0.0
         self.first_draw = seed * 1_000_000
@@ -211,7 +211,7 @@ def main() -> None:
     torch.manual_seed(0)
 
     pipeline = build_pipeline(arguments.clip)
-    trainer = Trainer(pipeline, ImageFolder(arguments.data), arguments.steps)
+    trainer = Trainer(pipeline, ImageSet(arguments.data), arguments.steps)
     unet: Any = pipeline.unet
     state = arguments.run / "state.pt"
     if state.is_file():

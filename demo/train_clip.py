@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.transforms import v2
 
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from cli.progress import progress_bar
 
 EMBED_DIM = 96
@@ -71,7 +71,7 @@ def train_tokenizer(captions: list[str], folder: Path) -> Any:
 def train(data: Path, out: Path, steps: int, batch_size: int, learning_rate: float) -> None:
     """Contrastive training, captions against randomly shifted and coloured images."""
     torch.manual_seed(0)
-    folder = ImageFolder(data)
+    folder = ImageSet(data)
     images = torch.stack([folder.tensor(i, size=VISION.image_size) for i in range(len(folder))])
     captions = [sample.text or "" for sample in folder.samples]
     tokenizer = train_tokenizer(captions, out)

@@ -26,8 +26,9 @@ MAY_IMPORT = {
 # reads them too.  Everything else of ``attribution`` computes.
 DESCRIPTIONS = {
     "attribution.errors",
+    "attribution.image_data.opening",
+    "attribution.image_data.sample",
     "attribution.index.config",
-    "attribution.metadata",
     "attribution.methods",
     "attribution.model_directory",
 }

@@ -12,7 +12,7 @@ import faiss
 import torch
 
 from app.database.tables import Dataset, IndexVersion, Model
-from app.datasets.service import samples_digest
+from app.datasets.registration import refused_keys, samples_digest
 from app.jobs.measures import INDEX_IN_MEMORY, INDEX_OPENED, MODEL_LOADED, count
 from app.takedowns.service import taken_keys
 from attribution.attributor import Attributor
@@ -20,7 +20,7 @@ from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
 from attribution.errors import InputError
 from attribution.features import feature_extractor
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.manifest import IndexFormatError
@@ -106,7 +106,9 @@ def open_builder(index_id: str) -> IndexBuilder:
         model = session.get_one(Model, row.model_id)
         dataset = session.get_one(Dataset, row.dataset_id)
         taken = taken_keys(session, dataset.id)
-    folder = ImageFolder(Path(dataset.path))
+        left_out = refused_keys(session, dataset.id)
+    folder = ImageSet(Path(dataset.path), dataset.fields, skip_refused=dataset.refused_count > 0)
+    folder.leave_out(left_out)
     if samples_digest(folder.samples) != dataset.digest:
         raise InputError(f"{dataset.path} has changed since registration")
     folder.leave_out(taken)

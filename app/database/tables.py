@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from attribution.image_data.sample import Place
 from attribution.model_directory import PIPELINES, Follows, PipelineKind
 
 JOB_STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
@@ -50,6 +51,21 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC)
 
 
+class InArchive(TypeDecorator[Place]):
+    """Where an image lies inside an archive."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Place | None, dialect: Dialect) -> Any:
+        """Write a list."""
+        return value and list(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Place | None:
+        """Read a list."""
+        return value and Place(*value)
+
+
 class Base(DeclarativeBase):
     """Names every constraint, so that a migration can drop it on every database."""
 
@@ -64,7 +80,9 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to declare it
         datetime: UtcDateTime,
+        Place: InArchive,
         dict[str, Any]: JSON(none_as_null=True),
+        dict[str, str]: JSON(none_as_null=True),
         list[str]: JSON(none_as_null=True),
     }
 
@@ -102,7 +120,10 @@ class ApiKey(Owned, Base):
 
 
 class Dataset(Owned, Base):
-    """A registered folder of training images; ``digest`` is over its samples' rows."""
+    """Registered training images; ``digest`` is over its samples' rows.
+
+    ``fields`` says under which name the data has what, where that is not the usual one.
+    """
 
     __tablename__ = "datasets"
     __table_args__ = (UniqueConstraint("tenant_id", "name"),)
@@ -110,17 +131,21 @@ class Dataset(Owned, Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
     path: Mapped[str]
+    form: Mapped[str] = mapped_column(default="folder", server_default="folder")
+    fields: Mapped[dict[str, str]] = mapped_column(default=dict, server_default="{}")
     digest: Mapped[str]
     sample_count: Mapped[int]
+    refused_count: Mapped[int] = mapped_column(default=0, server_default="0")
     revision: Mapped[int] = mapped_column(default=0)
     """Counts its takedowns: an answer that began before one is not written after it."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Sample(Base):
-    """A training image and its owner; ``key`` is its path relative to the dataset's folder.
+    """A training image and its owner; ``key`` names it within the dataset.
 
-    ``digest`` is the SHA-256 of its file, unknown for those of older releases.
+    ``digest`` is the SHA-256 of its file, unknown for those of older releases; ``place`` says where
+    in an archive it lies.
     """
 
     __tablename__ = "samples"
@@ -136,6 +161,20 @@ class Sample(Base):
     creator_uri: Mapped[str | None]
     opt_out: Mapped[dict[str, Any] | None]
     digest: Mapped[str | None] = mapped_column(index=True)
+    place: Mapped[Place | None]
+
+
+class RefusedImage(Base):
+    """What a registration left out, and why."""
+
+    __tablename__ = "refused_images"
+
+    dataset_id: Mapped[str] = mapped_column(
+        ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    what: Mapped[str]
+    reason: Mapped[str]
 
 
 class Takedown(Owned, Base):

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from license_expression import ExpressionError, ExpressionParseError, get_spdx_licensing
-
-from app.problems import ProblemError
-from attribution.metadata import Sample
 
 OWN_LICENCE = "LicenseRef-"
 
 
-def check_licences(samples: Iterable[Sample]) -> None:
-    """Raise a problem that names the first file whose licence is no SPDX expression."""
-    checked: set[str] = set()
-    for sample in samples:
-        if sample.licence is not None and sample.licence not in checked:
-            if fault := licence_fault(sample.licence):
-                raise ProblemError(
-                    422,
-                    "licence-unknown",
-                    "A licence is not an SPDX expression",
-                    f"{sample.key}: {sample.licence!r}: {fault}",
-                )
-            checked.add(sample.licence)
+class Licences:
+    """What is wrong with licences; datasets have few, and each is parsed once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, str | None] = {}
+
+    def fault(self, licence: str | None) -> str | None:
+        """Why it is no SPDX expression; None if it is one, or none is said."""
+        if licence is None:
+            return None
+        if licence not in self._known:
+            fault = licence_fault(licence)
+            told = f"its licence {licence!r} is no SPDX expression: {fault}"
+            self._known[licence] = told if fault else None
+        return self._known[licence]
 
 
 def licence_fault(expression: str) -> str | None:

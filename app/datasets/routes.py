@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import mimetypes
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Depends, Header, Response
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
 from app.access.caller import opens
 from app.database.lookup import by_id_or_name
 from app.database.tables import Dataset
-from app.datasets import service
-from app.datasets.schemas import DatasetIn, DatasetOut, SampleOut
+from app.datasets import registration, service
+from app.datasets.registration import LookedAt, Registered, Registering
+from app.datasets.schemas import DatasetIn, DatasetOut, RefusedOut, SampleOut
 from app.dependencies import DatabaseDep, SettingsDep
 from app.pages import Cursor, Limit, Page, cut_page
-from app.problems import problem_responses
+from app.problems import ProblemError, problem_responses, unexpected_body
+
+EVENTS = "text/event-stream"
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(
     prefix="/v1/datasets", tags=["datasets"], dependencies=[Depends(opens("catalogue"))]
@@ -24,16 +33,62 @@ router = APIRouter(
 @router.post(
     "",
     status_code=201,
-    responses={200: {"model": DatasetOut}, **problem_responses(401, 403, 409, 413)},
+    response_model=DatasetOut,
+    responses={
+        200: {"model": DatasetOut, "content": {EVENTS: {"schema": {"type": "string"}}}},
+        **problem_responses(401, 403, 409, 413),
+    },
 )
 def register_dataset(
-    wanted: DatasetIn, response: Response, database: DatabaseDep, settings: SettingsDep
-) -> DatasetOut:
-    """Register a folder of training images, with or without ``metadata.jsonl``."""
-    dataset, new = service.register(database, settings, wanted)
-    response.status_code = 201 if new else 200
-    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
-    return DatasetOut.model_validate(dataset)
+    wanted: DatasetIn,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    accept: Annotated[str, Header()] = "",
+) -> Response:
+    """Register training images: each is read and decoded first.
+
+    The same registration again answers 200.  With ``Accept: text/event-stream`` the answer is a
+    stream: ``progress`` tells how far it is, ``dataset`` or ``problem`` is the end.  Who hangs up
+    stops it, and nothing is registered.
+    """
+    steps = registration.registering(database, settings, wanted)
+    if EVENTS not in accept:
+        return _shown(registration.finish(steps))
+    try:
+        first = next(steps)
+    except StopIteration as end:  # it is registered
+        return _shown(end.value)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_told(first, steps), media_type=EVENTS, headers=headers)
+
+
+def _shown(registered: Registered) -> Response:
+    shown = DatasetOut.model_validate(registered.dataset)
+    return JSONResponse(
+        shown.model_dump(mode="json"),
+        201 if registered.new else 200,
+        {"Location": f"/v1/datasets/{shown.id}"},
+    )
+
+
+def _told(step: LookedAt, steps: Registering) -> Iterator[str]:
+    """A registration as server-sent events."""
+    try:
+        while True:
+            yield _event("progress", asdict(step))
+            step = next(steps)
+    except StopIteration as end:
+        shown = DatasetOut.model_validate(end.value.dataset)
+        yield _event("dataset", shown.model_dump(mode="json"))
+    except ProblemError as error:
+        yield _event("problem", error.body)
+    except Exception:
+        logger.exception("a registration failed")
+        yield _event("problem", unexpected_body())
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
 
 
 @router.get("", responses=problem_responses(401, 403))
@@ -75,19 +130,31 @@ def list_samples(
     return Page(items=[SampleOut.model_validate(row) for row in items], next_cursor=following)
 
 
+@router.get("/{dataset}/refused", responses=problem_responses(401, 403, 404))
+def list_refused(
+    dataset: str, database: DatabaseDep, cursor: Cursor = None, limit: Limit = 50
+) -> Page[RefusedOut]:
+    """What its registration left out, and why."""
+    with database.read() as session:
+        found = by_id_or_name(session, Dataset, dataset)
+        rows = service.page_of_refused(session, found.id, cursor, limit)
+    items, following = cut_page(rows, limit, lambda row: str(row.number))
+    return Page(items=[RefusedOut.model_validate(row) for row in items], next_cursor=following)
+
+
 @router.get(
     "/{dataset}/samples/{key:path}/image",
-    response_class=FileResponse,
+    response_class=Response,
     responses={200: {"content": {"image/*": {}}}, **problem_responses(401, 403, 404, 410)},
 )
 def get_sample_image(
     dataset: str, key: str, database: DatabaseDep, settings: SettingsDep
-) -> FileResponse:
-    """The picture itself, as it lies in the folder."""
+) -> Response:
+    """The picture itself, as it was registered."""
     with database.read() as session:
-        file = service.sample_file(session, settings, dataset, key)
-    media_type = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return FileResponse(file, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
+        content = service.sample_content(session, settings, dataset, key)
+    headers = {"X-Content-Type-Options": "nosniff"}
+    return Response(content, media_type=service.media_type(content), headers=headers)
 
 
 @router.get(
@@ -103,8 +170,8 @@ def get_sample_thumbnail(
 ) -> FileResponse:
     """The picture at most 128 pixels wide and high; made when it is first asked for."""
     with database.read() as session:
-        file = service.sample_file(session, settings, dataset, key)
-    thumbnail = service.thumbnail(file, settings)
+        content = service.sample_content(session, settings, dataset, key)
+    thumbnail = service.thumbnail(content, settings)
     with database.read() as session:
         service.keep_only_if_there(session, dataset, key, thumbnail)
     return FileResponse(thumbnail, media_type="image/png")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,9 @@ ASSERTIONS = ("cawg.training-mining", "c2pa.training-mining")
 NOT_ALLOWED = "notAllowed"
 # PLUS vocabulary: DMI-PROHIBITED and its narrower forms, as an attribute, an element or a link.
 PROHIBITED = re.compile(rb"DataMining\b[^<]{0,200}?(DMI-PROHIBITED[A-Z-]*)")
+
+
+_reading = threading.Lock()  # native code, of which nobody says that threads may share it
 
 
 def read_opt_out(content: bytes) -> dict[str, str] | None:
@@ -33,7 +37,8 @@ def read_opt_out(content: bytes) -> dict[str, str] | None:
 
 def _from_manifest(content: bytes) -> dict[str, str]:
     try:
-        with c2pa.Reader(media_type_of(content), io.BytesIO(content), context=offline()) as reader:
+        kind, file = media_type_of(content), io.BytesIO(content)
+        with _reading, c2pa.Reader(kind, file, context=offline()) as reader:
             manifest = reader.get_active_manifest() or {}
     except (c2pa.C2paError, KeyError):  # KeyError: the active manifest is not in the store
         return {}  # what cannot be read says nothing

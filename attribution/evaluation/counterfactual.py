@@ -24,7 +24,7 @@ from attribution.embeddings import ClipEmbedder
 from attribution.errors import InputError
 from attribution.evaluation.processes import in_processes
 from attribution.evaluation.retraining import Trainer
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.manifest import atomic_file
 
 RANDOM = "random"
@@ -56,7 +56,7 @@ class Experiment:
 
     def draw_without(self, rows: Sequence[int], queries: Sequence[int]) -> Pictures:
         """Pictures ``(len(queries), H, W, 3)`` of the model trained without ``rows``."""
-        folder = ImageFolder(self.data)
+        folder = ImageSet(self.data)
         kept = np.setdiff1d(np.arange(len(folder)), rows)
         denoiser = self.trainer.train(folder, kept.tolist(), self.training_seed)
         *_, last = denoiser.drawn_together(

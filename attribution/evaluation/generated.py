@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attribution.denoisers import Denoiser, Drawing
+from attribution.image_data.folder import METADATA
 from attribution.index.manifest import write_atomically
-from attribution.metadata import METADATA
 
 DRAWN_AT_ONCE = 50
 

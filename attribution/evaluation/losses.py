@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from attribution.denoisers import Denoiser
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.noise import sample_noise, select_timesteps
 
 ROWS_AT_ONCE = 200
@@ -15,7 +15,7 @@ ROWS_AT_ONCE = 200
 
 @torch.no_grad()
 def simple_losses(
-    denoiser: Denoiser, folder: ImageFolder, *, timesteps: int, draws: int = 1, seed: int = 0
+    denoiser: Denoiser, folder: ImageSet, *, timesteps: int, draws: int = 1, seed: int = 0
 ) -> NDArray[np.float32]:
     """E_{t,ε} mean((ε_θ - ε)²) of every image, ``(Q,)``, over evenly spaced timesteps.
 

@@ -21,7 +21,7 @@ from attribution.evaluation.representations import (
 )
 from attribution.evaluation.sweep import Coordinates, FactorisedFeatures, scores_without_kernel
 from attribution.features import Features
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.config import IndexConfig
 from attribution.methods import config_for, method_named
 from attribution.methods.method import Method
@@ -117,7 +117,7 @@ class Bench:
     """
 
     def __init__(self, subject: Subject, truth: GroundTruth, seeds: Sequence[int] | None = None):
-        keys = [sample.key for sample in ImageFolder(subject.data).samples]
+        keys = [sample.key for sample in ImageSet(subject.data).samples]
         if keys != truth.train_keys:
             raise InputError(f"the ground truth speaks of other images than {subject.data}")
         places = [truth.seeds.index(seed) for seed in (truth.seeds if seeds is None else seeds)]
@@ -127,7 +127,7 @@ class Bench:
         self._losses = truth.losses[whole][:, places]
         self._queries: dict[str, NDArray[np.int64]] = {}
         for name, root in subject.queries.items():
-            asked = [f"{name}/{sample.key}" for sample in ImageFolder(root).samples]
+            asked = [f"{name}/{sample.key}" for sample in ImageSet(root).samples]
             found = truth.queries_of(name)
             if asked != [truth.query_keys[i] for i in found]:
                 raise InputError(f"the ground truth speaks of other queries than {root}")
@@ -145,7 +145,7 @@ class Bench:
         return [
             name
             for name, root in self.subject.queries.items()
-            if all(sample.seed is not None for sample in ImageFolder(root).samples)
+            if all(sample.seed is not None for sample in ImageSet(root).samples)
         ]
 
     def extract(

@@ -16,7 +16,7 @@ from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
 from attribution.evaluation.processes import in_processes
 from attribution.features import FeatureExtractor, Features, feature_extractor
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.config import IndexConfig
 from attribution.index.shards import FeatureShards
 from attribution.methods import method_named
@@ -69,7 +69,7 @@ class Source:
         return FeatureShards(
             self.directory(work),
             extractor,
-            ImageFolder(self.folder),
+            ImageSet(self.folder),
             shard_size=SHARD,
             batch_size=DRAWN_AT_ONCE if self.trajectory_of else SHARD,
             queries=self.queries,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +22,9 @@ from attribution.errors import InputError
 from attribution.evaluation.ground_truth import GroundTruth, GroundTruthError
 from attribution.evaluation.losses import simple_losses
 from attribution.evaluation.processes import in_processes
-from attribution.image_folder import ImageFolder
+from attribution.image_data.folder import METADATA
+from attribution.image_set import ImageSet
 from attribution.lora_training import Examples, LoraTraining, train_lora
-from attribution.metadata import METADATA
 from attribution.model_directory import base_of
 from attribution.training import LORA, DdpmTraining, Record, train_ddpm, training_images
 
@@ -43,7 +42,7 @@ class Trainer(Protocol):
         """What decides the outcome beside images and seed; part of the protocol."""
         ...
 
-    def train(self, folder: ImageFolder, rows: Sequence[int], seed: int) -> Denoiser:
+    def train(self, folder: ImageSet, rows: Sequence[int], seed: int) -> Denoiser:
         """The model trained on ``rows`` of the folder."""
         ...
 
@@ -58,7 +57,7 @@ class DdpmTrainer:
         """The training's settings."""
         return {"trainer": "ddpm", **self.training.to_dict()}
 
-    def train(self, folder: ImageFolder, rows: Sequence[int], seed: int) -> Denoiser:
+    def train(self, folder: ImageSet, rows: Sequence[int], seed: int) -> Denoiser:
         """Train in this process; nothing is written."""
         images = _all_images(folder.root, self.training.shape)
         return Denoiser(train_ddpm(images[list(rows)], self.training, seed))
@@ -75,7 +74,7 @@ class LoraTrainer:
         """The training's settings and the model's weights."""
         return {"trainer": LORA, **self.training.to_dict(), "base": _model(self.base).digest}
 
-    def train(self, folder: ImageFolder, rows: Sequence[int], seed: int) -> Denoiser:
+    def train(self, folder: ImageSet, rows: Sequence[int], seed: int) -> Denoiser:
         """Train in this process; nothing is written."""
         examples = _all_examples(self.base, folder.root, self.training.flips)
         denoiser = Denoiser.load(self.base)
@@ -114,7 +113,7 @@ class CommandTrainer:
         """The command."""
         return {"trainer": "command", "command": self.command}
 
-    def train(self, folder: ImageFolder, rows: Sequence[int], seed: int) -> Denoiser:
+    def train(self, folder: ImageSet, rows: Sequence[int], seed: int) -> Denoiser:
         """Run the command over links to the images; its files go when the model is read."""
         with tempfile.TemporaryDirectory(prefix="headwater-") as scratch:
             data, out = Path(scratch) / "data", Path(scratch) / "model"
@@ -165,14 +164,14 @@ class Plan:
         return [
             f"{name}/{sample.key}"
             for name, root in self.queries.items()
-            for sample in ImageFolder(root).samples
+            for sample in ImageSet(root).samples
         ]
 
     def measure(self, rows: Sequence[int], seed: int) -> NDArray[np.float32]:
         """Train on ``rows`` and return the loss ``(Q,)`` of every query."""
-        denoiser = self.trainer.train(ImageFolder(self.data), rows, seed)
+        denoiser = self.trainer.train(ImageSet(self.data), rows, seed)
         asked = [
-            simple_losses(denoiser, ImageFolder(root), **asdict(self.measurement))
+            simple_losses(denoiser, ImageSet(root), **asdict(self.measurement))
             for root in self.queries.values()
         ]
         return np.concatenate(asked)
@@ -247,17 +246,17 @@ def _model(directory: Path) -> Denoiser:
 
 @lru_cache(maxsize=1)
 def _all_examples(base: Path, root: Path, flips: bool) -> Examples:
-    return Examples.of(_model(base), ImageFolder(root), flips=flips)
+    return Examples.of(_model(base), ImageSet(root), flips=flips)
 
 
 @lru_cache(maxsize=1)
 def _all_images(root: Path, shape: tuple[int, int, int]) -> torch.Tensor:
-    return training_images(ImageFolder(root), shape)
+    return training_images(ImageSet(root), shape)
 
 
 def _content(root: Path) -> str:
     """A digest of keys and pixels: files that were only compressed anew are the same data."""
-    folder, digest = ImageFolder(root), hashlib.sha256()
+    folder, digest = ImageSet(root), hashlib.sha256()
     for i, sample in enumerate(folder.samples):
         image = folder.image(i)
         digest.update(f"{sample.key}\0{sample.text}\0{image.size}\0".encode())
@@ -265,16 +264,17 @@ def _content(root: Path) -> str:
     return digest.hexdigest()
 
 
-def _link(folder: ImageFolder, rows: Sequence[int], target: Path) -> None:
+def _link(folder: ImageSet, rows: Sequence[int], target: Path) -> None:
     lines = []
     for i in rows:
         sample = folder.samples[i]
         link = target / sample.key
         link.parent.mkdir(parents=True, exist_ok=True)
         try:
-            link.hardlink_to((folder.root / sample.key).resolve())
-        except OSError:  # another file system
-            shutil.copyfile(folder.root / sample.key, link)
-        fields = {name: value for name, value in asdict(sample).items() if value is not None}
+            link.hardlink_to((folder.root / sample.key).resolve(strict=True))
+        except OSError:  # another file system, or no file of its own
+            link.write_bytes(folder.bytes(i))
+        said = replace(sample, place=None)
+        fields = {name: value for name, value in asdict(said).items() if value is not None}
         lines.append(json.dumps({"file_name": fields.pop("key"), **fields}, ensure_ascii=False))
     (target / METADATA).write_text("\n".join(lines) + "\n", encoding="utf-8")

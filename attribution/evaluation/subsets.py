@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attribution.errors import InputError
-from attribution.metadata import Sample
+from attribution.image_data.sample import Sample
 
 Stratum = Literal["none", "folder", "text", "creator", "licence"]
 

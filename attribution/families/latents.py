@@ -9,7 +9,7 @@ from PIL import Image
 
 from attribution.families.family import Family
 from attribution.families.pixels import to_image
-from attribution.image_folder import pixels
+from attribution.image_set import pixels
 from attribution.model_directory import DenoiserError
 
 

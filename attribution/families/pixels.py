@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from attribution.families.family import Condition, Family
-from attribution.image_folder import pixels
+from attribution.image_set import pixels
 from attribution.model_directory import DenoiserError
 
 

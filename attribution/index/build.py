@@ -14,7 +14,7 @@ from safetensors.torch import save
 
 from attribution.embeddings import ClipEmbedder
 from attribution.features import FeatureExtractor
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.config import REPRESENTATIONS
 from attribution.index.manifest import (
     IndexFormatError,
@@ -45,7 +45,7 @@ class IndexBuilder:
         self,
         directory: Path,
         extractor: FeatureExtractor,
-        folder: ImageFolder,
+        folder: ImageSet,
         *,
         shard_size: int = 64,
         batch_size: int = 16,

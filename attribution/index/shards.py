@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from attribution.features import Batch, FeatureError, FeatureExtractor, Features
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.manifest import IndexFormatError, write_atomically
 from attribution.index.precision import rounded, widened
 
@@ -86,7 +86,7 @@ class FeatureShards:
         self,
         directory: Path,
         extractor: FeatureExtractor,
-        folder: ImageFolder,
+        folder: ImageSet,
         *,
         shard_size: int = 64,
         batch_size: int = 16,

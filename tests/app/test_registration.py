@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import struct
+import tarfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 from places import Places
 
 from app.database.engine import Database
+from app.datasets import registration
 from attribution.index.config import IndexConfig
 from attribution.methods import METHODS
 
@@ -102,7 +110,7 @@ def test_a_link_out_of_the_folder(http: TestClient, places: Places) -> None:
     (places.dataset / "link.png").symlink_to(outside)
     refused = register_dataset(http, places)
     assert refused.status_code == 422
-    assert "link.png lies outside the folder" in refused.json()["detail"]
+    assert "link.png: it lies outside the folder" in refused.json()["detail"]
 
 
 def test_nul_is_no_unexpected_error(http: TestClient) -> None:
@@ -272,3 +280,132 @@ def test_a_configuration_beyond_json_is_refused(http: TestClient, config: str) -
         422,
         "application/problem+json",
     )
+
+
+def register(http: TestClient, path: Path, **wanted: Any) -> Any:
+    return http.post("/v1/datasets", json={"name": "pictures", "path": str(path), **wanted})
+
+
+def test_images_that_cannot_be_decoded(http: TestClient, places: Places) -> None:
+    whole = (places.dataset / "1.png").read_bytes()
+    (places.dataset / "1.png").write_bytes(whole[:45])
+    refused = register_dataset(http, places)
+    assert refused.status_code == 422
+    assert "1.png: it cannot be decoded" in refused.json()["detail"]
+    assert http.get("/v1/datasets").json()["items"] == []
+
+
+def test_what_is_refused_is_left_out_and_told(http: TestClient, places: Places) -> None:
+    rows = [{"file_name": f"{number}.png", "text": "a"} for number in range(5)]
+    rows[1]["licence"] = "free for all"
+    write_metadata(places, *rows, "no json")
+    (places.dataset / "0.png").write_bytes(b"")
+    (places.dataset / "3.png").write_text("<script>")
+    made = register(http, places.dataset, skip_invalid=True)
+    assert (made.status_code, made.json()["sample_count"]) == (201, 2)
+    assert made.json()["refused_count"] == 4
+    page = http.get("/v1/datasets/pictures/refused?limit=3").json()
+    rest = http.get(f"/v1/datasets/pictures/refused?cursor={page['next_cursor']}").json()
+    assert rest["next_cursor"] is None
+    told = {one["what"]: one["reason"] for one in page["items"] + rest["items"]}
+    assert list(told) == ["metadata.jsonl:6", "0.png", "1.png", "3.png"]
+    assert told["0.png"] == "it is empty"
+    assert "'free for all' is no SPDX expression" in told["1.png"]
+    assert told["3.png"] == "it is no PNG, JPEG, WEBP, BMP image"
+    again = register(http, places.dataset, skip_invalid=True)
+    assert (again.status_code, again.json()) == (200, made.json())
+
+
+def test_nothing_but_faults(http: TestClient, places: Places) -> None:
+    for number in range(5):
+        (places.dataset / f"{number}.png").write_bytes(b"")
+    refused = register(http, places.dataset, skip_invalid=True)
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "no image can be used; the first: 0.png: it is empty"
+
+
+def test_a_file_that_wants_all_the_memory(http: TestClient, places: Places) -> None:
+    """A PNG of a few bytes that promises 12,000 × 12,000 pixels of eight bytes each."""
+    size = struct.pack(">II", 12_000, 12_000) + b"\x10\x06\0\0\0"
+    chunk = b"IHDR" + size
+    (places.dataset / "2.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + chunk + struct.pack(">I", zlib.crc32(chunk))
+    )
+    made = register(http, places.dataset, skip_invalid=True)
+    assert (made.status_code, made.json()["sample_count"]) == (201, 4)
+    (told,) = http.get("/v1/datasets/pictures/refused").json()["items"]
+    assert told["what"] == "2.png"
+
+
+@pytest.mark.parametrize("form", ["webdataset", "parquet"])
+def test_images_in_archives_and_tables(http: TestClient, places: Places, form: str) -> None:
+    contents = [(places.dataset / f"{number}.png").read_bytes() for number in range(5)]
+    for file in places.dataset.iterdir():
+        file.unlink()
+    if form == "webdataset":
+        with tarfile.open(places.dataset / "x.tar", "w") as archive:
+            for number, content in enumerate(contents):
+                said = json.dumps({"artist": f"artist {number}"}).encode()
+                for suffix, part in (("png", content), ("json", said)):
+                    member = tarfile.TarInfo(f"{number}.{suffix}")
+                    member.size = len(part)
+                    archive.addfile(member, io.BytesIO(part))
+    else:
+        artists = [f"artist {number}" for number in range(5)]
+        table = pa.table({"image": contents, "artist": artists})
+        pq.write_table(table, places.dataset / "x.parquet")
+    made = register(http, places.dataset, fields={"creator": "artist"})
+    assert (made.status_code, made.json()["form"]) == (201, form)
+    samples = http.get("/v1/datasets/pictures/samples").json()["items"]
+    assert [sample["creator"] for sample in samples] == [f"artist {number}" for number in range(5)]
+    for sample, content in zip(samples, contents, strict=True):
+        path = f"/v1/datasets/pictures/samples/{sample['key']}"
+        picture = http.get(f"{path}/image")
+        assert (picture.content, picture.headers["content-type"]) == (content, "image/png")
+        assert http.get(f"{path}/thumbnail").headers["content-type"] == "image/png"
+    next(places.dataset.iterdir()).unlink()
+    assert http.get(f"{path}/image").json()["title"] == "The sample's file is gone"
+
+
+def test_a_field_that_no_image_has(http: TestClient, places: Places) -> None:
+    refused = register(http, places.dataset, fields={"creator": "artist"})
+    assert (refused.status_code, "no image has artist" in refused.json()["detail"]) == (422, True)
+    unknown = register(http, places.dataset, fields={"colour": "artist"})
+    assert unknown.json()["title"] == "The request is not valid"
+
+
+def test_a_registration_that_is_watched(
+    http: TestClient, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "LOOKED_AT_ONCE", 2)
+    events = watched(http, places)
+    assert [name for name, _ in events] == ["progress"] * 4 + ["dataset"]
+    assert [told.get("done") for _, told in events[:4]] == [0, 2, 4, 5]
+    assert events[-1][1] == http.get("/v1/datasets/pictures").json()
+    again = http.post(
+        "/v1/datasets",
+        json={"name": "pictures", "path": str(places.dataset)},
+        headers={"Accept": "text/event-stream"},
+    )
+    assert (again.status_code, again.json()) == (200, events[-1][1])
+
+
+def test_a_watched_registration_that_fails(http: TestClient, places: Places) -> None:
+    (places.dataset / "3.png").write_bytes(b"")
+    name, problem = watched(http, places)[-1]
+    assert (name, problem["status"]) == ("problem", 422)
+    assert "3.png: it is empty" in problem["detail"]
+    assert http.get("/v1/datasets").json()["items"] == []
+
+
+def watched(http: TestClient, places: Places) -> list[tuple[str, dict[str, Any]]]:
+    wanted = {"name": "pictures", "path": str(places.dataset)}
+    headers = {"Accept": "text/event-stream"}
+    with http.stream("POST", "/v1/datasets", json=wanted, headers=headers) as answer:
+        assert answer.status_code == 200
+        blocks = answer.read().decode().split("\n\n")[:-1]
+    lines = [block.split("\n") for block in blocks]
+    return [
+        (name.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
+        for name, data in lines
+    ]

@@ -10,9 +10,9 @@ import pytest
 
 from attribution.answers import compose_answer, near_duplicates
 from attribution.attributor import Attribution
+from attribution.image_data.sample import Sample
 from attribution.index.config import IndexConfig
 from attribution.index.manifest import Manifest
-from attribution.metadata import Sample
 
 KEYS = list("abcd")
 OWNERS = {

@@ -12,7 +12,7 @@ from shared_kernel import products_with
 
 from attribution.denoisers import Denoiser
 from attribution.features import Batch, GradientFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.config import IndexConfig
 from attribution.methods.das import region_scores
 from demo.dataset import build
@@ -24,7 +24,7 @@ IMAGES, PAIRS = 80, 12
 @pytest.mark.timeout(900)
 def test_halves_name_their_sources(tmp_path: Path) -> None:
     build(tmp_path / "emoji")
-    folder = ImageFolder(tmp_path / "emoji")
+    folder = ImageSet(tmp_path / "emoji")
     chosen = np.random.default_rng(0).choice(len(folder), IMAGES, replace=False)
     config = IndexConfig(timesteps=5, projection_dim=3000)
     extractor = GradientFeatures(Denoiser.load(MODEL), config)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from attribution.embeddings import ClipEmbedder, EmbedderError
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def clip(tiny_clip: Path) -> ClipEmbedder:
 
 @pytest.fixture(scope="module")
 def images(tiny_folder: Path) -> list[Image.Image]:
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     return [folder.image(i) for i in range(len(folder))]
 
 

@@ -21,11 +21,11 @@ from attribution.features import (
     RunningMean,
     feature_extractor,
 )
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.config import ConfigError, IndexConfig, Noise, Normalisation
 
 
-def batch_of(folder: ImageFolder, rows: list[int]) -> Batch:
+def batch_of(folder: ImageSet, rows: list[int]) -> Batch:
     samples = [folder.samples[i] for i in rows]
     return Batch(
         [sample.key for sample in samples],
@@ -35,7 +35,7 @@ def batch_of(folder: ImageFolder, rows: list[int]) -> Batch:
     )
 
 
-def extract(extractor: GradientFeatures, folder: ImageFolder, rows: list[int]) -> Features:
+def extract(extractor: GradientFeatures, folder: ImageSet, rows: list[int]) -> Features:
     return extractor.extract(batch_of(folder, rows))
 
 
@@ -47,7 +47,7 @@ def extract(extractor: GradientFeatures, folder: ImageFolder, rows: list[int]) -
 def test_batch_size_and_order_change_nothing(
     tiny_model: Path, tiny_folder: Path, config: IndexConfig
 ) -> None:
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     extractor = GradientFeatures(Denoiser.load(tiny_model), config)
     alone = [extract(extractor, folder, [i]) for i in range(7)]
     backwards = extract(extractor, folder, list(range(7))[::-1])
@@ -58,7 +58,7 @@ def test_batch_size_and_order_change_nothing(
 
 
 def test_unconditional_grey_model_reads_colour_pictures(tiny_ddpm: Path, tiny_folder: Path) -> None:
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     extractor = GradientFeatures(Denoiser.load(tiny_ddpm), IndexConfig(timesteps=2))
     features = extract(extractor, folder, [0, 1])
     assert features.gradients.shape == (2, 1, 4, extractor.projector.size)
@@ -86,7 +86,7 @@ def test_timesteps_are_averaged_from_those_kept_apart(
     tiny_ddpm: Path, tiny_folder: Path, normalisation: Normalisation
 ) -> None:
     """Also r̄: the mean of each timestep's length over the root of their sum of squares."""
-    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_ddpm)
+    folder, denoiser = ImageSet(tiny_folder), Denoiser.load(tiny_ddpm)
     knobs = {"timesteps": 3, "projection_dim": 300, "draws": 2}
     apart = IndexConfig(average_timesteps=False, **knobs)
     kept = extract(GradientFeatures(denoiser, apart), folder, [0, 1])
@@ -105,7 +105,7 @@ def test_timesteps_are_averaged_from_those_kept_apart(
 
 def test_noise_and_caption_make_the_features(tiny_model: Path, tiny_folder: Path) -> None:
     """The key seeds an image's own noise, whatever it is called; the caption is the condition."""
-    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_model)
+    folder, denoiser = ImageSet(tiny_folder), Denoiser.load(tiny_model)
     image = folder.image(0)
 
     def gradient(noise: Noise, key: str, caption: str | None, name: str) -> torch.Tensor:
@@ -127,7 +127,7 @@ def test_noise_and_caption_make_the_features(tiny_model: Path, tiny_folder: Path
 
 
 def test_progress_runs_to_the_end(trained_ddpm: Path, tiny_folder: Path) -> None:
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     config = IndexConfig(output="loss", timesteps=4, projection_dim=300, checkpoints=2)
     told: list[float] = []
     GradientFeatures(Denoiser.load(trained_ddpm), config).extract(
@@ -137,7 +137,7 @@ def test_progress_runs_to_the_end(trained_ddpm: Path, tiny_folder: Path) -> None
 
 
 def test_pixels_are_what_the_model_sees(tiny_ddpm: Path, tiny_folder: Path) -> None:
-    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_ddpm)
+    folder, denoiser = ImageSet(tiny_folder), Denoiser.load(tiny_ddpm)
     extractor = feature_extractor(IndexConfig(output="pixels"), denoiser, None)
     found = extractor.extract(batch_of(folder, [0, 7])).gradients
     assert found.shape == (2, *extractor.shape)
@@ -149,7 +149,7 @@ def test_pixels_are_what_the_model_sees(tiny_ddpm: Path, tiny_folder: Path) -> N
 
 def test_embeddings_keep_their_lengths(tiny_clip: Path, tiny_folder: Path) -> None:
     """``clip`` is their inner product; only ``clip-cosine`` divides by lengths."""
-    folder, clip = ImageFolder(tiny_folder), ClipEmbedder(str(tiny_clip))
+    folder, clip = ImageSet(tiny_folder), ClipEmbedder(str(tiny_clip))
     extractor = feature_extractor(IndexConfig(output="clip"), None, clip)
     found = extractor.extract(batch_of(folder, [0, 7])).gradients
     assert found.shape == (2, *extractor.shape)
@@ -166,12 +166,12 @@ def test_an_extractor_asks_for_its_model(tiny_clip: Path) -> None:
         feature_extractor(IndexConfig(output="loss"), None, ClipEmbedder(str(tiny_clip)))
 
 
-def tensors(extractor: GradientFeatures, folder: ImageFolder, rows: list[int]) -> torch.Tensor:
+def tensors(extractor: GradientFeatures, folder: ImageSet, rows: list[int]) -> torch.Tensor:
     return torch.stack([extractor.denoiser.encode(folder.image(i)) for i in rows])
 
 
 def test_draws_are_averaged_at_their_timestep(tiny_model: Path, tiny_folder: Path) -> None:
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     config = IndexConfig(timesteps=2, projection_dim=300, draws=3, average_timesteps=False)
     extractor = GradientFeatures(Denoiser.load(tiny_model), config)
     batch, x_0 = batch_of(folder, [0, 5]), tensors(extractor, folder, [0, 5])
@@ -188,7 +188,7 @@ def test_draws_are_averaged_at_their_timestep(tiny_model: Path, tiny_folder: Pat
 
 
 def test_checkpoints_are_groups_and_leave_no_trace(trained_ddpm: Path, tiny_folder: Path) -> None:
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     denoiser = Denoiser.load(trained_ddpm)
     before = {name: p.clone() for name, p in denoiser.network.state_dict().items()}
     config = IndexConfig(output="loss", timesteps=2, projection_dim=300, checkpoints=3)
@@ -227,7 +227,7 @@ def test_checkpoints_are_groups_and_leave_no_trace(trained_ddpm: Path, tiny_fold
 
 def test_gradients_that_are_not_finite_name_their_image(tiny_ddpm: Path, tiny_folder: Path) -> None:
     """The one among several, by the name that the user knows."""
-    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_ddpm)
+    folder, denoiser = ImageSet(tiny_folder), Denoiser.load(tiny_ddpm)
     extractor = GradientFeatures(denoiser, IndexConfig(timesteps=1, projection_dim=300))
     batch = replace(batch_of(folder, [0, 1, 2]), names=["first", "second", "third"])
     x_0 = tensors(extractor, folder, [0, 1, 2])

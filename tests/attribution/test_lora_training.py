@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from attribution.denoisers import Denoiser
 from attribution.evaluation.retraining import recorded_trainer
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.lora_training import Examples, LoraTraining, save_lora, train_lora
 from attribution.training import Record, TrainingError
 
@@ -31,7 +31,7 @@ def base_weights(denoiser: Denoiser) -> torch.Tensor:
 
 
 def trained(
-    model: Path, folder: ImageFolder, rows: list[int], seed: int = 0, **changed: Any
+    model: Path, folder: ImageSet, rows: list[int], seed: int = 0, **changed: Any
 ) -> Denoiser:
     denoiser = Denoiser.load(model)
     training = LoraTraining.from_dict(SMALL.to_dict() | changed)
@@ -41,13 +41,13 @@ def trained(
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_folder: Path) -> ImageFolder:
-    return ImageFolder(tiny_folder)
+def folder(tiny_folder: Path) -> ImageSet:
+    return ImageSet(tiny_folder)
 
 
 @pytest.mark.parametrize("kind", ["sd", "sd3"])
 def test_one_seed_gives_one_adapter_and_the_model_stays(
-    latent_model: Make, folder: ImageFolder, kind: str
+    latent_model: Make, folder: ImageSet, kind: str
 ) -> None:
     layers = {"layers": ("to_q", "to_v")}
     first, again, other = (
@@ -59,7 +59,7 @@ def test_one_seed_gives_one_adapter_and_the_model_stays(
     assert first.adapted
 
 
-def test_training_lowers_the_loss_of_what_it_sees(latent_model: Make, folder: ImageFolder) -> None:
+def test_training_lowers_the_loss_of_what_it_sees(latent_model: Make, folder: ImageSet) -> None:
     denoiser = Denoiser.load(latent_model("sd"))
     examples = Examples.of(denoiser, folder, flips=False)
     t, noise = torch.arange(0, 996, 83), torch.randn(12, 4, 8, 8)
@@ -76,7 +76,7 @@ def test_training_lowers_the_loss_of_what_it_sees(latent_model: Make, folder: Im
     assert loss() < 0.98 * before
 
 
-def test_flips_mirror_the_picture(latent_model: Make, folder: ImageFolder) -> None:
+def test_flips_mirror_the_picture(latent_model: Make, folder: ImageSet) -> None:
     denoiser = Denoiser.load(latent_model("sd"))
     both = Examples.of(denoiser, folder, flips=True)
     assert both.x_0.shape == (2, 12, 4, 8, 8)
@@ -90,7 +90,7 @@ def test_flips_mirror_the_picture(latent_model: Make, folder: ImageFolder) -> No
 
 
 def test_a_saved_lora_is_a_model_of_its_own(
-    latent_model: Make, folder: ImageFolder, tmp_path: Path
+    latent_model: Make, folder: ImageSet, tmp_path: Path
 ) -> None:
     """Its directory names base and recipe: it loads, has checkpoints, and can be trained again."""
     steps = []
@@ -134,13 +134,13 @@ def test_settings_out_of_range(fields: dict[str, Any], told: str) -> None:
         LoraTraining.from_dict(fields)
 
 
-def test_layers_that_are_not_there(latent_model: Make, folder: ImageFolder) -> None:
+def test_layers_that_are_not_there(latent_model: Make, folder: ImageSet) -> None:
     with pytest.raises(TrainingError, match="layers to_x: "):
         trained(latent_model("sd"), folder, [0], layers=["to_x"])
 
 
 def test_a_lora_is_not_trained_on_another(
-    latent_model: Make, folder: ImageFolder, tmp_path: Path
+    latent_model: Make, folder: ImageSet, tmp_path: Path
 ) -> None:
     save_lora(latent_model("sd"), folder, SMALL, 5, tmp_path / "lora", 1)
     with pytest.raises(TrainingError, match="has a LoRA already"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attribution.denoisers import Denoiser
 from attribution.features import GradientFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import DIRECTIONS, FACTS, KERNELS, IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.known_models import KNOWN_MODELS
@@ -44,7 +44,7 @@ def test_bytes_are_those_of_an_index_that_was_built(
     tiny_ddpm: Path, tiny_folder: Path, tmp_path: Path, store: str, knobs: dict[str, object]
 ) -> None:
     config = IndexConfig.from_dict({"projection_dim": 200, "store": store} | knobs)
-    denoiser, folder = Denoiser.load(tiny_ddpm), ImageFolder(tiny_folder)
+    denoiser, folder = Denoiser.load(tiny_ddpm), ImageSet(tiny_folder)
     plan = plan_for(denoiser.network, denoiser.shape, config, len(folder))
     builder = IndexBuilder(tmp_path, GradientFeatures(denoiser, config), folder, shard_size=12)
     builder.extract(0)

@@ -18,7 +18,7 @@ from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
 from attribution.errors import InputError
 from attribution.features import Batch, FeatureError, GradientFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.search import Index
@@ -41,7 +41,7 @@ def build(
 ) -> Attributor:
     denoiser, embedder = Denoiser.load(model), ClipEmbedder(str(clip))
     extractor = GradientFeatures(denoiser, config)
-    builder = IndexBuilder(directory, extractor, ImageFolder(data), **sizes)
+    builder = IndexBuilder(directory, extractor, ImageSet(data), **sizes)
     for shard in builder.shards:
         builder.extract(shard.number)
     builder.finalise(embedder)
@@ -70,7 +70,7 @@ def test_effects_equal_dense_algebra(
     attributor: Attributor, picture: Image.Image, asked: Attribution, tiny_folder: Path
 ) -> None:
     """What is stored in int8 and searched by FAISS is φᵀH⁻¹φ/(1-h) in float64 NumPy."""
-    extractor, folder = attributor.extractor, ImageFolder(tiny_folder)
+    extractor, folder = attributor.extractor, ImageSet(tiny_folder)
     train = extractor.extract(
         Batch(
             [sample.key for sample in folder.samples],
@@ -131,7 +131,7 @@ def test_candidates_are_scored_as_in_the_whole(
 
 
 def test_answer_adds_up(asked: Attribution, tiny_folder: Path) -> None:
-    samples = {sample.key: sample for sample in ImageFolder(tiny_folder).samples}
+    samples = {sample.key: sample for sample in ImageSet(tiny_folder).samples}
     answer = compose_answer(asked, samples, top_k=5)
     assert [row["rank"] for row in answer["contributors"]] == [1, 2, 3, 4, 5]
     scores = [row["score"] for row in answer["contributors"]]
@@ -175,7 +175,7 @@ def test_shares_are_the_proponents(
 ) -> None:
     """Where scores are signed, an opponent has no share; owners that are not known are counted."""
     signed = attributor.attribute(picture, caption="disc, ada", method="das-signed")
-    samples = {s.key: s for s in ImageFolder(tiny_folder).samples if s.creator == "Ada Example"}
+    samples = {s.key: s for s in ImageSet(tiny_folder).samples if s.creator == "Ada Example"}
     answer = compose_answer(signed, samples, top_k=12)
     total = sum(max(score, 0) for score in signed.scores)
     for row in answer["contributors"]:

@@ -13,7 +13,7 @@ from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
 from attribution.errors import InputError
 from attribution.features import GradientFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.search import Index
 from attribution.index.shards import FeatureShards
@@ -29,7 +29,7 @@ def test_tables_in_blocks_are_answers_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
     name: str,
 ) -> None:
-    folder, denoiser = ImageFolder(tiny_folder), Denoiser.load(tiny_ddpm)
+    folder, denoiser = ImageSet(tiny_folder), Denoiser.load(tiny_ddpm)
     config = config_for(name, timesteps=2, projection_dim=300, store="float32")
     extractor = GradientFeatures(denoiser, config)
     build = IndexBuilder(tmp_path / "index", extractor, folder)
@@ -38,7 +38,7 @@ def test_tables_in_blocks_are_answers_one_by_one(
     build.finalise(clip)
     index, method = Index(tmp_path / "index"), METHODS[name]
 
-    asked = ImageFolder(tiny_folder / "ada")
+    asked = ImageSet(tiny_folder / "ada")
     queries = FeatureShards(tmp_path, extractor, asked, shard_size=4, queries=True)
     for shard in queries.shards:
         queries.extract(shard.number)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from attribution.denoisers import Denoiser
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.training import (
     DdpmTraining,
     Record,
@@ -28,7 +28,7 @@ def weights(unet: Any) -> torch.Tensor:
 
 @pytest.fixture
 def images(tiny_folder: Path) -> torch.Tensor:
-    return training_images(ImageFolder(tiny_folder), SMALL.shape)
+    return training_images(ImageSet(tiny_folder), SMALL.shape)
 
 
 def test_one_seed_gives_one_model(images: torch.Tensor) -> None:

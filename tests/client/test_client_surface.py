@@ -41,6 +41,7 @@ MODELS = {
     "NewWebhook": models.NewWebhook,
     "ProblemDetails": models.Problem,
     "Progress": models.Progress,
+    "RefusedOut": models.Refused,
     "SampleOut": models.Sample,
     "SecretOut": models.SigningSecret,
     "TakedownOut": models.Takedown,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attribution.metadata import Sample
+from attribution.image_data.sample import Sample
 from demo.check import Tally
 
 

@@ -19,7 +19,7 @@ from app.jobs.claims import attach_image
 from app.provenance.signatures import submit_signing
 from app.storage import ImageStore, record_image
 from app.takedowns.service import taken_keys
-from attribution.metadata import Sample
+from attribution.image_data.sample import Sample
 from workers.execution import Outcome
 from workers.leases import Lease
 from workers.process import database, settings

@@ -12,13 +12,13 @@ from attribution.denoisers import Denoiser
 from attribution.evaluation import losses as losses_module
 from attribution.evaluation.losses import simple_losses
 from attribution.families import Condition
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.noise import sample_noise
 
 
 @torch.no_grad()
 def test_is_the_simple_loss_written_out(tiny_ddpm: Path, tiny_folder: Path) -> None:
-    denoiser, folder = Denoiser.load(tiny_ddpm), ImageFolder(tiny_folder)
+    denoiser, folder = Denoiser.load(tiny_ddpm), ImageSet(tiny_folder)
     measured = simple_losses(denoiser, folder, timesteps=4, draws=2)
     i = 5
     x_0, key = denoiser.encode(folder.image(i)), folder.samples[i].key
@@ -35,7 +35,7 @@ def test_is_the_simple_loss_written_out(tiny_ddpm: Path, tiny_folder: Path) -> N
 def test_batches_change_nothing(
     tiny_model: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denoiser, folder = Denoiser.load(tiny_model), ImageFolder(tiny_folder)
+    denoiser, folder = Denoiser.load(tiny_model), ImageSet(tiny_folder)
     whole = simple_losses(denoiser, folder, timesteps=2)
     monkeypatch.setattr(losses_module, "ROWS_AT_ONCE", 5)
     parts = simple_losses(denoiser, folder, timesteps=2)

@@ -15,7 +15,7 @@ from attribution.evaluation.measure import Bench, Case, scores_of
 from attribution.evaluation.report import LdsReport, markdown, plot_dampings, rows_of
 from attribution.evaluation.representations import Subject
 from attribution.evaluation.subsets import draw_subsets
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 
 SMALL = {"timesteps": 2, "projection_dim": 100}
 
@@ -27,8 +27,8 @@ def subject(trained_ddpm: Path, tiny_folder: Path, tmp_path: Path) -> Subject:
 
 @pytest.fixture
 def truth(tiny_folder: Path, rng: np.random.Generator) -> GroundTruth:
-    keys = [sample.key for sample in ImageFolder(tiny_folder).samples]
-    asked = [f"ada/{sample.key}" for sample in ImageFolder(tiny_folder / "ada").samples]
+    keys = [sample.key for sample in ImageSet(tiny_folder).samples]
+    asked = [f"ada/{sample.key}" for sample in ImageSet(tiny_folder / "ada").samples]
     members = draw_subsets(["x"] * 12, 8, 0.5, 0)
     planned = GroundTruth.planned(keys, asked, members, [0, 1], {"training": {"trainer": "none"}})
     of_subset = rng.random((8, 1, 6))  # what both seeds agree on

@@ -29,7 +29,7 @@ from attribution.evaluation.retraining import (
     retrain,
 )
 from attribution.evaluation.subsets import draw_subsets
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.training import DdpmTraining, train_ddpm, training_images
 
 SMALL = DdpmTraining(image_size=8, widths=(8, 8), epochs=2, batch_size=4)
@@ -50,7 +50,7 @@ def plan_of(folders: dict[str, Path], trainer: Trainer = BUILT_IN) -> Plan:
 
 
 def truth_of(plan: Plan, subsets: int = 2, seeds: int = 1) -> GroundTruth:
-    keys = [sample.key for sample in ImageFolder(plan.data).samples]
+    keys = [sample.key for sample in ImageSet(plan.data).samples]
     return GroundTruth.planned(
         keys,
         plan.query_keys(),
@@ -68,10 +68,10 @@ def test_processes_measure_what_training_here_measures(
     told: list[tuple[int, int]] = []
     retrain(plan, truth, path, processes=2, on_progress=lambda *now: told.append(now))
     assert told == [(0, 2), (1, 2), (2, 2)]
-    images = training_images(ImageFolder(plan.data), SMALL.shape)
+    images = training_images(ImageSet(plan.data), SMALL.shape)
     for j, members in enumerate(truth.members):
         denoiser = Denoiser(train_ddpm(images[members], SMALL, 0))
-        here = simple_losses(denoiser, ImageFolder(folders["ada"]), timesteps=2)
+        here = simple_losses(denoiser, ImageSet(folders["ada"]), timesteps=2)
         np.testing.assert_allclose(truth.losses[j, 0], here, rtol=1e-4)
     assert np.array_equal(GroundTruth.read(path).losses, truth.losses)
 

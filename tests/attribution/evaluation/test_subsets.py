@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attribution.evaluation.subsets import SubsetError, draw_subsets, leave_groups_out, strata
-from attribution.metadata import Sample
+from attribution.image_data.sample import Sample
 
 labels_of_any_kind = st.lists(st.sampled_from("abc"), min_size=4, max_size=40)
 

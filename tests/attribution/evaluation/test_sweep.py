@@ -12,7 +12,7 @@ from attribution.denoisers import Denoiser
 from attribution.evaluation.representations import Subject, extract, query_source, training_source
 from attribution.evaluation.sweep import FactorisedFeatures, scores_without_kernel
 from attribution.features import GradientFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.search import Index
 from attribution.index.shards import FeatureShards
@@ -59,11 +59,11 @@ def test_scores_are_those_of_an_index(
         swept = scores_without_kernel(method, training, queries)
 
     extractor = GradientFeatures(Denoiser.load(trained_ddpm), config)
-    build = IndexBuilder(tmp_path / "index", extractor, ImageFolder(tiny_folder))
+    build = IndexBuilder(tmp_path / "index", extractor, ImageSet(tiny_folder))
     build.extract(0)
     build.finalise(None, with_kernel=method.uses_kernel)
     asked = FeatureShards(
-        tmp_path / "asked", extractor, ImageFolder(tiny_folder / "ada"), queries=True
+        tmp_path / "asked", extractor, ImageSet(tiny_folder / "ada"), queries=True
     )
     asked.extract(0)
     expected = score_matrix(Index(tmp_path / "index"), method, asked)

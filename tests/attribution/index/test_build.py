@@ -11,7 +11,7 @@ import torch
 from attribution.denoisers import Denoiser
 from attribution.embeddings import ClipEmbedder
 from attribution.features import FeatureExtractor, feature_extractor
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.manifest import IndexFormatError, Manifest
@@ -24,7 +24,7 @@ def builder(
     directory: Path, model: Path, data: Path, config: IndexConfig = CONFIG, shard_size: int = 5
 ) -> IndexBuilder:
     extractor: FeatureExtractor = feature_extractor(config, Denoiser.load(model), None)
-    return IndexBuilder(directory, extractor, ImageFolder(data), shard_size=shard_size)
+    return IndexBuilder(directory, extractor, ImageSet(data), shard_size=shard_size)
 
 
 def built(build: IndexBuilder, clip: ClipEmbedder | None = None) -> Manifest:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from attribution.denoisers import Denoiser
 from attribution.features import FeatureError, Features, GradientFeatures, PixelFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.config import IndexConfig
 from attribution.index.manifest import IndexFormatError
 from attribution.index.precision import widened
@@ -49,7 +49,7 @@ def shards(tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path) -> FeatureShards:
     extractor = PixelFeatures(
         Denoiser.load(tiny_ddpm), IndexConfig(output="pixels", store="float16")
     )
-    return FeatureShards(tmp_path, extractor, ImageFolder(tiny_folder), shard_size=5)
+    return FeatureShards(tmp_path, extractor, ImageSet(tiny_folder), shard_size=5)
 
 
 def test_a_shard_is_read_as_it_was_computed(shards: FeatureShards) -> None:
@@ -63,7 +63,7 @@ def test_a_shard_is_read_as_it_was_computed(shards: FeatureShards) -> None:
 def test_progress_is_that_of_the_shard(tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path) -> None:
     config = IndexConfig(timesteps=2, projection_dim=300)
     extractor = GradientFeatures(Denoiser.load(tiny_ddpm), config)
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     shards = FeatureShards(tmp_path, extractor, folder, shard_size=5, batch_size=2)
     told: list[float] = []
     shards.extract(1, told.append)
@@ -106,7 +106,7 @@ def test_another_model_is_another_run(
     model = tmp_path / "model"
     shutil.copytree(trained_ddpm, model)
     config = IndexConfig(output="loss", timesteps=1, projection_dim=300, checkpoints=2)
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
 
     def identity() -> str:
         return FeatureShards(
@@ -132,7 +132,7 @@ def test_another_schedule_is_another_run(
 
     def identity() -> str:
         extractor = GradientFeatures(Denoiser.load(model), config)
-        return FeatureShards(tmp_path, extractor, ImageFolder(tiny_folder)).identity
+        return FeatureShards(tmp_path, extractor, ImageSet(tiny_folder)).identity
 
     before = identity()
     file = model / "scheduler" / "scheduler_config.json"
@@ -164,7 +164,7 @@ def test_another_picture_under_the_same_name_is_another_run(
     extractor = PixelFeatures(Denoiser.load(tiny_ddpm), IndexConfig(output="pixels"))
 
     def identity() -> str:
-        folder = ImageFolder(data)
+        folder = ImageSet(data)
         assert folder.drop_broken() == []
         return FeatureShards(tmp_path, extractor, folder).identity
 

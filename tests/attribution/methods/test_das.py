@@ -13,7 +13,7 @@ from attribution.denoisers import Denoiser
 from attribution.families import Condition
 from attribution.features import Batch, GradientFeatures
 from attribution.gradients import GradientProjector
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.search import Index
@@ -84,7 +84,7 @@ def test_das_t_from_probes_is_the_exact_jacobian_form(
     tmp_path: Path, tiny_ddpm: Path, tiny_folder: Path
 ) -> None:
     """With every pixel a probe, an index with timesteps apart scores by Eq. 16 at each of them."""
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     config = config_for(
         "das-t",
         probes=64,

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from attribution.features import Batch, Features, Progress
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index import search
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
@@ -153,7 +153,7 @@ def test_every_method_has_an_oracle() -> None:
 
 
 def build(
-    directory: Path, folder: ImageFolder, config: IndexConfig, k: int, scale: float
+    directory: Path, folder: ImageSet, config: IndexConfig, k: int, scale: float
 ) -> tuple[Index, Shared]:
     """An index of random features, and the same features in float64."""
     apart = 1 if config.average_timesteps else config.timesteps
@@ -188,7 +188,7 @@ def test_scores_are_the_oracles(
     k: int,
     checkpoints: int | None,
 ) -> None:
-    method, folder = METHODS[name], ImageFolder(tiny_folder)
+    method, folder = METHODS[name], ImageSet(tiny_folder)
     knobs = {} if checkpoints is None else {"checkpoints": checkpoints}
     config = config_for(
         name, timesteps=2, damping=0.3, damping_rule="relative", store="float32", **knobs
@@ -229,7 +229,7 @@ def test_scores_are_the_oracles(
 
 
 def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder: Path) -> None:
-    folder = ImageFolder(tiny_folder)
+    folder = ImageSet(tiny_folder)
     found = {}
     for rule, damping in (("relative", 0.3), ("absolute", 7.0), ("directions", 2.0)):
         config = config_for("trak", damping_rule=rule, damping=damping, store="float32")
@@ -249,7 +249,7 @@ def test_the_damping_is_relative_absolute_or_chosen(tmp_path: Path, tiny_folder:
 def test_leverages_near_one_keep_their_digits(tmp_path: Path, tiny_folder: Path) -> None:
     """Few rows and a tiny λ: 1 - h is λ-sized, and every score rests on it."""
     config = config_for("das", damping=1e-6, damping_rule="relative", store="float32")
-    index, shared = build(tmp_path, ImageFolder(tiny_folder), config, 400, scale=1.0)
+    index, shared = build(tmp_path, ImageSet(tiny_folder), config, 400, scale=1.0)
     rows = shared.phi[:, 0].reshape(-1, 400)
     solved = np.linalg.solve(rows @ rows.T + shared.dampings[0] * np.eye(len(rows)), rows)
     expected = 1 - np.einsum("ik,ik->i", solved, rows).reshape(N, 4)

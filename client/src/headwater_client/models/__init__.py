@@ -15,6 +15,7 @@ from headwater_client.models.catalogue import (
     Contributor,
     Dataset,
     DiffusionModel,
+    Refused,
     Sample,
 )
 from headwater_client.models.index import Evidence, Index, IndexUrls
@@ -54,6 +55,7 @@ __all__ = [
     "Page",
     "Problem",
     "Progress",
+    "Refused",
     "Sample",
     "SigningSecret",
     "Takedown",

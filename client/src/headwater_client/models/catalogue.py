@@ -8,14 +8,24 @@ from headwater_client.models.base import Model
 
 
 class Dataset(Model):
-    """A registered folder on the server."""
+    """Registered training images on the server.  ``form`` says what they lie in."""
 
     id: str
     name: str
     path: str
+    form: str
+    fields: dict[str, str]
     digest: str
     sample_count: int
+    refused_count: int
     created_at: datetime
+
+
+class Refused(Model):
+    """What a registration left out, and why."""
+
+    what: str
+    reason: str
 
 
 class Sample(Model):

@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from headwater_client.answers import body, body_as, no_body
 from headwater_client.listing import listing
 from headwater_client.models.base import Page
-from headwater_client.models.catalogue import CataloguedSample, Contributor, Dataset, Sample
+from headwater_client.models.catalogue import (
+    CataloguedSample,
+    Contributor,
+    Dataset,
+    Refused,
+    Sample,
+)
 from headwater_client.operation import Ask, Ref, Resource, identifier, operation
 from headwater_client.runners import R
 
-READING_SECONDS = 600.0  # registering reads every file of a folder
+READING_SECONDS = 3600.0  # registering decodes every image
 
 
 class Datasets(Resource[R]):
-    """Folders of training images on the server."""
+    """Training images on the server."""
 
     @operation("POST", "/v1/datasets")
-    def register(self, name: str, path: str | os.PathLike[str]) -> Ask[Dataset]:
-        """Register a folder, by its path on the server; the same one again is no error."""
+    def register(
+        self,
+        name: str,
+        path: str | os.PathLike[str],
+        *,
+        fields: Mapping[str, str] | None = None,
+        skip_invalid: bool = False,
+    ) -> Ask[Dataset]:
+        """Register images, by their path on the server; the same ones again are no error.
+
+        ``fields`` says under which name the data has what (``{"creator": "artist"}``).
+        ``skip_invalid`` leaves out images that cannot be used; ``refused`` lists them.
+        """
+        wanted = {"name": name, "path": os.fspath(path), "skip_invalid": skip_invalid}
         return Ask(
-            body_as(Dataset),
-            json={"name": name, "path": os.fspath(path)},
-            patience=READING_SECONDS,
+            body_as(Dataset), json=wanted | {"fields": dict(fields or {})}, patience=READING_SECONDS
         )
 
     @operation("GET", "/v1/datasets/{dataset}")
@@ -40,6 +57,11 @@ class Datasets(Resource[R]):
     def delete(self, dataset: Ref) -> Ask[None]:
         """Forget a dataset that no index or takedown needs; the folder is left alone."""
         return Ask(no_body)
+
+    @listing("/v1/datasets/{dataset}/refused")
+    def refused(self, dataset: Ref, *, page_size: int = 50) -> Ask[Page[Refused]]:
+        """What its registration left out, and why."""
+        return Ask(body_as(Page[Refused]), {"limit": page_size})
 
     @listing("/v1/datasets/{dataset}/samples")
     def samples(self, dataset: Ref, *, page_size: int = 50) -> Ask[Page[Sample]]:

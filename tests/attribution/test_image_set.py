@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attribution.image_folder import ImageFolder, as_rgb, pixels
-from attribution.metadata import ImageFolderError
+from attribution.image_data.sample import ImageDataError
+from attribution.image_set import ImageSet, as_rgb, pixels
 
 
 def test_sixteen_bit_greys_keep_their_tones() -> None:
@@ -45,7 +45,7 @@ def test_broken_images_are_dropped_and_told(tmp_path: Path) -> None:
     for name in ("a.png", "c.png"):
         Image.new("RGB", (2, 2)).save(tmp_path / name)
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
-    folder = ImageFolder(tmp_path)
+    folder = ImageSet(tmp_path)
     told: list[float] = []
     (fault,) = folder.drop_broken(told.append)
     assert "b.png cannot be read as an image" in fault
@@ -53,11 +53,11 @@ def test_broken_images_are_dropped_and_told(tmp_path: Path) -> None:
     assert told == pytest.approx([1 / 3, 2 / 3, 1])
     for name in ("a.png", "c.png"):
         (tmp_path / name).write_bytes(b"no picture")
-    with pytest.raises(ImageFolderError, match="holds no readable image"):
-        ImageFolder(tmp_path).drop_broken()
+    with pytest.raises(ImageDataError, match="holds no readable image"):
+        ImageSet(tmp_path).drop_broken()
 
 
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"not a picture")
-    with pytest.raises(ImageFolderError, match=r"broken\.png"):
-        ImageFolder(tmp_path).image(0)
+    with pytest.raises(ImageDataError, match=r"broken\.png"):
+        ImageSet(tmp_path).image(0)

@@ -1,32 +1,41 @@
-"""The pixels of an image folder, read when they are asked for."""
+"""The pixels of training images, read when they are asked for."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection
+import io
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from attribution.index.manifest import file_digest
-from attribution.metadata import ImageFolderError, read_folder
+from attribution.image_data.opening import listed, open_image_data
+from attribution.image_data.sample import IMAGE_FORMATS, ImageDataError
 
 
-class ImageFolder:
-    """The samples of a folder, sorted by key; pixels are read only when asked for."""
+class ImageSet:
+    """The samples behind a path, sorted by key; pixels are read only when asked for."""
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        fields: Mapping[str, str] | None = None,
+        *,
+        skip_refused: bool = False,
+    ) -> None:
+        """``fields`` and what is refused: ``open_image_data`` and ``listed``."""
         self.root = Path(root)
-        self.samples = read_folder(self.root)
+        self.data = open_image_data(self.root, fields)
+        self.samples, self.refused = listed(self.data, skip=skip_refused)
         self.content = ""
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def leave_out(self, keys: Collection[str]) -> None:
-        """Go on as if these images were not in the folder."""
+        """Go on as if these images were not there."""
         self.samples = [sample for sample in self.samples if sample.key not in keys]
 
     def drop_broken(self, on_progress: Callable[[float], None] | None = None) -> list[str]:
@@ -34,43 +43,56 @@ class ImageFolder:
 
         Afterwards ``content`` names the bytes of those that are left.
         """
-        faults, whole, content = [], [], hashlib.sha256()
+        faults, whole, digest = [], [], hashlib.sha256()
         for number, sample in enumerate(self.samples, start=1):
             try:
-                read_image(self.root / sample.key)
-                content.update(file_digest(self.root / sample.key).encode())
+                content = self.bytes(number - 1)
+                decode(content, f"{self.data.root / sample.key}")
+                digest.update(hashlib.sha256(content).hexdigest().encode())
                 whole.append(sample)
-            except ImageFolderError as error:
+            except ImageDataError as error:
                 faults.append(str(error))
             if on_progress:
                 on_progress(number / len(self.samples))
         if not whole:
-            raise ImageFolderError(f"{self.root} holds no readable image: {faults[0]}")
-        self.samples, self.content = whole, content.hexdigest()
+            raise ImageDataError(f"{self.root} holds no readable image: {faults[0]}")
+        self.samples, self.content = whole, digest.hexdigest()
         return faults
+
+    def bytes(self, i: int) -> bytes:
+        """The file of sample ``i``."""
+        sample = self.samples[i]
+        try:
+            return self.data.read(sample)
+        except OSError as error:
+            raise ImageDataError(
+                f"{self.data.root / sample.key} cannot be read: {error.strerror or error}"
+            ) from error
 
     def image(self, i: int) -> Image.Image:
         """Decode sample ``i`` as RGB."""
-        return read_image(self.root / self.samples[i].key)
+        return decode(self.bytes(i), f"{self.data.root / self.samples[i].key}")
 
     def tensor(self, i: int, size: int) -> torch.Tensor:
         """Pixels of sample ``i`` in [-1, 1], ``(3, size, size)``."""
         return pixels(self.image(i), (3, size, size))
 
 
-def read_image(path: Path) -> Image.Image:
-    """Decode a file as RGB, transparency on white; a broken file is named in the error."""
+def decode(content: bytes, name: str) -> Image.Image:
+    """A file as RGB, transparency on white; a broken one is named in the error."""
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
             return as_rgb(image)
+    except UnidentifiedImageError as error:
+        kinds = ", ".join(IMAGE_FORMATS)
+        raise ImageDataError(f"{name} cannot be read as an image: it is no {kinds}") from error
     except (
-        UnidentifiedImageError,
         OSError,
         SyntaxError,  # Pillow's word for some broken PNGs
         ValueError,
         Image.DecompressionBombError,
     ) as error:
-        raise ImageFolderError(f"{path} cannot be read as an image: {error}") from error
+        raise ImageDataError(f"{name} cannot be read as an image: {error}") from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attribution.metadata import ImageFolderError, Sample, read_folder
+from attribution.image_data.opening import listed, open_image_data
+from attribution.image_data.sample import ImageDataError, Sample
+
+
+def read_folder(path: Path) -> list[Sample]:
+    return listed(open_image_data(path))[0]
 
 
 @pytest.fixture
@@ -82,21 +87,59 @@ def test_only_line_feeds_end_a_line(folder: Path) -> None:
 ])  # fmt: skip
 def test_a_faulty_line_is_named(folder: Path, row: object, told: str) -> None:
     write(folder, {"file_name": "a.JPG"}, row)
-    with pytest.raises(ImageFolderError, match=told):
+    with pytest.raises(ImageDataError, match=told):
         read_folder(folder)
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageFolderError, match="holds no images"):
+    with pytest.raises(ImageDataError, match="holds no images"):
         read_folder(tmp_path)
-    with pytest.raises(ImageFolderError, match="is not a folder"):
+    with pytest.raises(ImageDataError, match="is not a folder"):
         read_folder(tmp_path / "none")
     (tmp_path / "metadata.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(ImageFolderError, match="is not UTF-8"):
+    with pytest.raises(ImageDataError, match="is not UTF-8"):
         read_folder(tmp_path)
 
 
 def test_links_out_of_the_folder_are_refused(folder: Path) -> None:
     (folder / "sub" / "out.png").symlink_to(folder.parent / "outside.png")
-    with pytest.raises(ImageFolderError, match=r"sub/out\.png lies outside the folder"):
+    with pytest.raises(ImageDataError, match=r"sub/out\.png: it lies outside the folder"):
         read_folder(folder)
+
+
+def test_usual_other_names_are_understood(folder: Path) -> None:
+    write(folder, {"file_name": "b.png", "caption": "sea", "license": "MIT"})
+    assert read_folder(folder) == [Sample("b.png", "sea", licence="MIT")]
+    write(folder, {"file_name": "b.png", "caption": "sea", "text": "sky", "label": 3})
+    assert read_folder(folder) == [Sample("b.png", "sky")]
+    write(folder, {"file_name": "b.png", "label": 3})
+    assert read_folder(folder) == [Sample("b.png", "3")]
+
+
+def test_a_field_may_have_the_users_name(folder: Path) -> None:
+    write(folder, {"file_name": "b.png", "artist": "Ada", "creator": "x"}, {"file_name": "a.JPG"})
+    data = open_image_data(folder, {"creator": "artist"})
+    assert listed(data)[0] == [Sample("a.JPG"), Sample("b.png", creator="Ada")]
+    with pytest.raises(ImageDataError, match="no image has painter"):
+        listed(open_image_data(folder, {"creator": "painter"}))
+
+
+def test_what_is_refused_can_be_left_out(folder: Path) -> None:
+    write(folder, "{", {"file_name": "b.png"}, {"file_name": "none.png"})
+    samples, refused = listed(open_image_data(folder), skip=True)
+    assert samples == [Sample("b.png")]
+    assert [one.what for one in refused] == ["metadata.jsonl:1", "metadata.jsonl:3"]
+    assert refused[1].reason == "none.png does not exist"
+    write(folder, "{", "[]")
+    with pytest.raises(ImageDataError, match=r"no images that can be used: metadata\.jsonl:1"):
+        listed(open_image_data(folder), skip=True)
+
+
+def test_a_file_is_read_only_inside_the_folder(folder: Path) -> None:
+    data = open_image_data(folder)
+    assert data.read(Sample("b.png")) == (folder / "b.png").read_bytes()
+    (folder / "b.png").unlink()
+    (folder / "b.png").symlink_to(folder.parent / "outside.png")
+    for key in ("b.png", "../outside.png", "none.png"):
+        with pytest.raises(FileNotFoundError):
+            data.read(Sample(key))
