@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,7 @@ OnProgress = Callable[[str, float], None]
 
 # Registering a model hashes its weights before the server answers.
 TIMEOUT = httpx.Timeout(300, connect=5)
+EVENTS = "text/event-stream"
 
 
 class ServerError(CommandError):
@@ -50,9 +52,67 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def register_dataset(self, name: str, path: Path) -> Json:
-        """Register a folder of training images; the same one again is no error."""
-        return self._post("/v1/datasets", json={"name": name, "path": str(path.absolute())})
+    def register_dataset(
+        self,
+        name: str,
+        path: Path,
+        fields: Mapping[str, str] | None = None,
+        *,
+        skip_invalid: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Json:
+        """Register training images; the same ones again are no error.
+
+        ``fields`` says under which name the data has what; ``skip_invalid`` leaves out what cannot
+        be used (``refused_images`` lists it).
+        """
+        body = {"name": name, "path": str(path.absolute())}
+        wanted = body | {"fields": dict(fields or {}), "skip_invalid": skip_invalid}
+        headers = {"Accept": f"{EVENTS}, application/json"}
+        request = self._http.build_request(
+            "POST", f"{self.base_url}/v1/datasets", json=wanted, headers=headers
+        )
+        response = self._opened(request, stream=True)
+        try:
+            if EVENTS not in response.headers["Content-Type"]:
+                known: Json = json.loads(response.read())
+                return known
+            return self._registered(response, on_progress)
+        except httpx.HTTPError as error:
+            raise self._away(error) from None
+        finally:
+            response.close()
+
+    def refused_images(self, dataset: str) -> list[Json]:
+        """What the registration of a dataset left out, and why."""
+        found: list[Json] = []
+        cursor = ""
+        while True:
+            page: Json = self._send(
+                "GET",
+                f"/v1/datasets/{quote(dataset, safe='')}/refused",
+                params={"limit": 200} | ({"cursor": cursor} if cursor else {}),
+            ).json()
+            found += page["items"]
+            if not (cursor := page["next_cursor"]):
+                return found
+
+    def _registered(self, response: httpx.Response, on_progress: OnProgress | None) -> Json:
+        """Follow a registration to its end."""
+        name = ""
+        for line in response.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                told: Json = json.loads(line.removeprefix("data: "))
+                if name == "dataset":
+                    return told
+                if name == "problem":
+                    raise ServerError(_explain(told, "the registration failed"))
+                if on_progress:
+                    refused = f"{told['refused']} refused" if told["refused"] else ""
+                    on_progress(refused, told["done"] / told["total"])
+        raise ServerError("the server broke off; nothing was registered")
 
     def register_model(
         self, name: str, path: Path, clip_path: Path, lora_path: Path | None = None
@@ -154,21 +214,31 @@ class Client:
 
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, self.base_url + path, **content)
-        except httpx.ConnectError:
-            raise ServerError(
-                f"no server at {self.base_url}: start one with `headwater serve`"
-            ) from None
+            request = self._http.build_request(method, self.base_url + path, **content)
+        except httpx.InvalidURL as error:
+            raise self._away(error) from None
+        return self._opened(request)
+
+    def _opened(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+        """The server's answer, which is no problem."""
+        try:
+            response = self._http.send(request, stream=stream)
+            if response.is_success:
+                return response
+            response.read()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServerError(f"{self.base_url}: {error or type(error).__name__}") from None
-        if response.is_success:
-            return response
+            raise self._away(error) from None
         unnamed = f"{self.base_url} answered {response.status_code} {response.reason_phrase}"
         try:
             problem = response.json()
         except ValueError:
             raise ServerError(unnamed) from None
         raise ServerError(_explain(problem, unnamed))
+
+    def _away(self, error: Exception) -> ServerError:
+        if isinstance(error, httpx.ConnectError):
+            return ServerError(f"no server at {self.base_url}: start one with `headwater serve`")
+        return ServerError(f"{self.base_url}: {error or type(error).__name__}")
 
 
 def _given(question: Json) -> Json:

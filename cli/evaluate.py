@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,6 +26,8 @@ from cli.knobs import (
     Timesteps,
     knobs_said,
 )
+from cli.method_names import method_names
+from cli.outcome import AsJson, tell
 from cli.server_option import LOCAL_SERVER, Server
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ def retrain(
     loss_timesteps: LossTimesteps = 50,
     loss_draws: LossDraws = 1,
     processes: Processes = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model on each of many subsets, and measure what it makes of the queries.
 
@@ -104,7 +108,9 @@ def retrain(
     retraining = _retraining(context.params)
     with interruptible():
         measured = make_ground_truth(retraining, _processes(processes))
-    typer.echo(f"{truth}: {measured.measured.size} models asked {len(measured.query_keys)} queries")
+    models, asked = measured.measured.size, len(measured.query_keys)
+    outcome = {"truth": truth, "models": int(models), "queries": asked}
+    tell(as_json, f"{truth}: {models} models asked {asked} queries", outcome)
 
 
 @app.command()
@@ -119,7 +125,10 @@ def lds(
     ],
     method: Annotated[
         list[str] | None,
-        typer.Option(help="One of `headwater methods`; may be repeated.  Otherwise all that can."),
+        typer.Option(
+            help="One of `headwater methods`; may be repeated.  Otherwise all that can.",
+            autocompletion=method_names,
+        ),
     ] = None,
     clip: Annotated[str | None, typer.Option(help="The open_clip directory.")] = None,
     work: Annotated[
@@ -148,6 +157,7 @@ def lds(
     damping: Damping = None,
     seed: Seed = None,
     store: Store = None,
+    as_json: AsJson = False,
 ) -> None:
     """The linear datamodelling score of methods: do their scores foretell retraining?
 
@@ -181,8 +191,10 @@ def lds(
         evaluation.cases()  # what is misspelt is said before an hour of training
         measured = make_ground_truth(retraining, _processes(processes))
         report = measure_lds(evaluation, measured, _processes(processes))
-    show_lds(report, Console())
-    typer.echo(f"{out} and {out.with_suffix('.md')} are written")
+    if not as_json:
+        show_lds(report, Console())
+    line = f"{out} and {out.with_suffix('.md')} are written"
+    tell(as_json, line, json.loads(out.read_bytes()))
 
 
 @app.command()
@@ -197,7 +209,10 @@ def counterfactual(
         Path, typer.Option(help="The .json file to write; a table and a picture go beside it.")
     ],
     method: Annotated[
-        list[str] | None, typer.Option(help="One of `headwater methods`; das and dtrak otherwise.")
+        list[str] | None,
+        typer.Option(
+            help="One of `headwater methods`; das and dtrak otherwise.", autocompletion=method_names
+        ),
     ] = None,
     remove: Annotated[int, typer.Option(min=1, help="How many images to delete.")] = 100,
     count: Annotated[
@@ -217,6 +232,7 @@ def counterfactual(
     noise: NoiseChoice = None,
     projection_dim: ProjectionDim = None,
     damping: Damping = None,
+    as_json: AsJson = False,
 ) -> None:
     """Delete each picture's most influential images, train and draw again: does it change?
 
@@ -251,14 +267,17 @@ def counterfactual(
     )
     with interruptible():
         report = measure_counterfactual(asked, _processes(processes))
-    show_counterfactual(report, Console())
-    typer.echo(f"{out}, {out.with_suffix('.md')} and {out.with_suffix('.png')} are written")
+    if not as_json:
+        show_counterfactual(report, Console())
+    line = f"{out}, {out.with_suffix('.md')} and {out.with_suffix('.png')} are written"
+    tell(as_json, line, json.loads(out.read_bytes()))
 
 
 @app.command()
 def report(
     results: Annotated[list[Path], typer.Argument(help="Files that `evaluate lds` wrote.")],
     out: Annotated[Path, typer.Option(help="The .md file to write; pictures go beside it.")],
+    as_json: AsJson = False,
 ) -> None:
     """One page of several results, with a picture of each."""
     from cli.evaluation import interruptible, write_report
@@ -267,7 +286,7 @@ def report(
         raise BadInputError(f"--out: {out} should end in .md")
     with interruptible():
         write_report(results, out)
-    typer.echo(f"{out} is written")
+    tell(as_json, f"{out} is written", {"out": out, "results": results})
 
 
 @app.command()
@@ -275,11 +294,10 @@ def record(
     result: Annotated[Path, typer.Argument(help="A file that `evaluate lds` wrote.")],
     model: Annotated[str, typer.Option(help="The model's name on the server.")],
     data: Annotated[str, typer.Option(help="The name of its training images there.")],
+    as_json: AsJson = False,
     server: Server = LOCAL_SERVER,
 ) -> None:
     """Give a result to the server: indexes of that configuration, and answers, then carry it."""
-    import json
-
     from cli.client import Client
 
     try:
@@ -288,7 +306,7 @@ def record(
         raise BadInputError(f"{result} is no result of evaluate lds: {error}") from None
     with Client(server) as client:
         kept = client.record_evidence(model, data, content)
-    typer.echo(f"{len(kept)} measured scores are known of {model}")
+    tell(as_json, f"{len(kept)} measured scores are known of {model}", kept)
 
 
 def _retraining(options: dict[str, Any]) -> Retraining:

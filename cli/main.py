@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from cli.data_options import Fields, SkipInvalid, fields_said
 from cli.errors import BadInputError, CommandError
 from cli.evaluate import app as evaluate
 from cli.installation import migrated_database, read_settings
@@ -32,11 +33,15 @@ from cli.knobs import (
     Timesteps,
     knobs_said,
 )
+from cli.method_names import method_names
+from cli.outcome import AsJson, tell
 from cli.server_option import LOCAL_SERVER, Server
+
+TRAINING_DATA = "The training images: a folder, tar or Parquet files, a saved dataset."
+REFUSED_SHOWN = 10
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="""Which training images a diffusion model's picture came from, whose they are, under
@@ -86,7 +91,7 @@ def serve(
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is wrong with this installation; the exit code is 1 where something is."""
     from cli.doctor import examine
@@ -107,6 +112,7 @@ def alive(
     program: Annotated[
         Literal["gpu worker", "cpu worker", "relay"], typer.Argument(help="What runs here.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Say whether a program of this machine was heard of lately: for containers' health checks."""
     from sqlalchemy.exc import SQLAlchemyError
@@ -123,15 +129,51 @@ def alive(
         raise CommandError("the database cannot be read") from None
     if not heard:
         raise CommandError(f"nothing was heard lately of a {program} of this machine")
-    typer.echo(f"the {program} is alive")
+    tell(as_json, f"the {program} is alive", {"program": program, "alive": True})
 
 
 @app.command()
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Bring the database to the tables of this version."""
     with migrated_database():
         pass
-    typer.echo("the database is up to date")
+    tell(as_json, "the database is up to date", {"up_to_date": True})
+
+
+@app.command()
+def register(
+    data: Annotated[Path, typer.Option(help=TRAINING_DATA)],
+    name: Annotated[str | None, typer.Option(help="The folder's name otherwise.")] = None,
+    fields: Fields = None,
+    skip_invalid: SkipInvalid = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was left out here, a line of JSON each.")
+    ] = None,
+    as_json: AsJson = False,
+    server: Server = LOCAL_SERVER,
+) -> None:
+    """Register training images: the server reads and decodes each, and says what it refuses.
+
+    The path is read by the server.  `headwater index` does this too.
+    """
+    from cli.client import Client
+    from cli.progress import stage_progress
+
+    described, wanted = fields_said(fields), name or data.resolve().stem
+    with Client(server) as client:
+        with stage_progress("images") as advance:
+            dataset = client.register_dataset(
+                wanted, data, described, skip_invalid=skip_invalid, on_progress=advance
+            )
+        refused = client.refused_images(dataset["id"]) if dataset["refused_count"] else []
+    if report is not None:
+        report.write_text("".join(json.dumps(one) + "\n" for one in refused), encoding="utf-8")
+    line = f"{dataset['id']} ({wanted}): {dataset['sample_count']} images"
+    for one in refused[:REFUSED_SHOWN]:
+        typer.echo(f"refused: {one['what']}: {one['reason']}", err=True)
+    if refused:
+        line += f", {len(refused)} refused" + (f": {report}" if report else "")
+    tell(as_json, line, dataset)
 
 
 @app.command()
@@ -139,7 +181,7 @@ def index(
     context: typer.Context,
     model: Annotated[Path, typer.Option(help="The diffusers directory.")],
     clip: Annotated[Path, typer.Option(help="The open_clip directory.")],
-    data: Annotated[Path, typer.Option(help="The folder of training images.")],
+    data: Annotated[Path, typer.Option(help=TRAINING_DATA)],
     lora: Annotated[
         Path | None, typer.Option(help="A LoRA on the model: a directory or safetensors file.")
     ] = None,
@@ -147,7 +189,11 @@ def index(
         str | None, typer.Option(help="For model and data; their folders' names otherwise.")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="One of `headwater methods` that the index shall answer.")
+        str | None,
+        typer.Option(
+            help="One of `headwater methods` that the index shall answer.",
+            autocompletion=method_names,
+        ),
     ] = None,
     output: Output = None,
     probes: Probes = None,
@@ -163,6 +209,9 @@ def index(
     damping: Damping = None,
     seed: Seed = None,
     store: Store = None,
+    fields: Fields = None,
+    skip_invalid: SkipInvalid = False,
+    as_json: AsJson = False,
     server: Server = LOCAL_SERVER,
 ) -> None:
     """Register a model and its training images, and build the index that answers questions.
@@ -172,17 +221,22 @@ def index(
     from cli.client import Client
     from cli.progress import stage_progress
 
+    described = fields_said(fields)
     knobs = knobs_said(context.params)
     named = (lora or model).resolve()
-    model_name, data_name = name or named.stem, name or data.resolve().name
+    model_name, data_name = name or named.stem, name or data.resolve().stem
     with Client(server) as client:
-        client.register_dataset(data_name, data)
+        with stage_progress("images") as advance:
+            client.register_dataset(
+                data_name, data, described, skip_invalid=skip_invalid, on_progress=advance
+            )
         client.register_model(model_name, model, clip, lora)
         with stage_progress("index") as advance:
             built = client.build_index(
                 model_name, data_name, knobs, method=method, on_progress=advance
             )
-    typer.echo(f"{built['id']} is ready: headwater attribute PICTURE --model {model_name}")
+    line = f"{built['id']} is ready: headwater attribute PICTURE --model {model_name}"
+    tell(as_json, line, built)
 
 
 @app.command()
@@ -197,7 +251,10 @@ def attribute(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(help="One of `headwater methods`; otherwise what the index is made for."),
+        typer.Option(
+            help="One of `headwater methods`; otherwise what the index is made for.",
+            autocompletion=method_names,
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option(help="How many training images to list.")] = 10,
     candidates: Annotated[
@@ -209,7 +266,7 @@ def attribute(
     receipt: Annotated[
         Path | None, typer.Option(help="Write what `headwater verify` needs here, as JSON.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    as_json: AsJson = False,
     server: Server = LOCAL_SERVER,
 ) -> None:
     """Say which training images a picture came from, and whose they are."""
@@ -257,6 +314,7 @@ def verify(
     picture: Annotated[
         Path | None, typer.Option(help="The picture, as …/image gives it, where it is not kept.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compute an answer again from its receipt, and say whether it comes out the same.
 
@@ -281,8 +339,10 @@ def verify(
         raise CommandError(f"{receipt}: the answer differs: {'; '.join(differs[:5])}")
     gone = f"; {content.redacted} were taken down since" if content.redacted else ""
     listed = len(content.contributors)
-    typer.echo(
-        f"{receipt}: computed again, the {listed} listed images and scores are the same{gone}"
+    tell(
+        as_json,
+        f"{receipt}: computed again, the {listed} listed images and scores are the same{gone}",
+        {"same": True, "contributors": listed, "taken_down_since": content.redacted},
     )
 
 
@@ -291,7 +351,9 @@ def scores(
     context: typer.Context,
     data: Annotated[Path, typer.Option(help="The folder of training images.")],
     queries: Annotated[Path, typer.Option(help="The folder of pictures asked about.")],
-    method: Annotated[str, typer.Option(help="One of `headwater methods`.")],
+    method: Annotated[
+        str, typer.Option(help="One of `headwater methods`.", autocompletion=method_names)
+    ],
     out: Annotated[Path, typer.Option(help="The .npz file to write.")],
     model: Annotated[Path | None, typer.Option(help="The diffusers directory.")] = None,
     clip: Annotated[
@@ -323,6 +385,7 @@ def scores(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; as many as processors otherwise.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score training images for a folder of pictures: for researchers, without a server.
 
@@ -344,8 +407,10 @@ def scores(
     except KeyboardInterrupt:
         typer.echo("headwater: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{out}: {content['scores'].shape[0]} × {content['scores'].shape[1]} scores")
-    if top is not None:
+    asked, trained_on = content["scores"].shape
+    outcome = {"out": out, "method": method, "queries": asked, "training_images": trained_on}
+    tell(as_json, f"{out}: {asked} × {trained_on} scores", outcome)
+    if top is not None and not as_json:
         for table in show_top(content, top):
             Console().print(table)
 
@@ -397,6 +462,7 @@ def train(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; as many as processors otherwise.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Train a small pixel DDPM, or a LoRA on a model: `headwater evaluate` can repeat either."""
     import os
@@ -410,7 +476,7 @@ def train(
             context.params,
             lambda step, steps: advance("", step / steps),
         )
-    typer.echo(f"{out}: trained on {images} images")
+    tell(as_json, f"{out}: trained on {images} images", {"out": out, "images": images})
 
 
 @app.command()
@@ -431,7 +497,9 @@ def plan(
     timed: Annotated[
         int, typer.Option(min=0, help="Random pictures to time a model's directory on; 0: none.")
     ] = 20,
-    method: Annotated[str | None, typer.Option(help="One of `headwater methods`.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="One of `headwater methods`.", autocompletion=method_names)
+    ] = None,
     output: Output = None,
     probes: Probes = None,
     timesteps: Timesteps = None,
@@ -449,7 +517,7 @@ def plan(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads; as many as processors otherwise.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what an index will cost before it is built: passes, bytes, memory, time."""
     import os
@@ -478,6 +546,7 @@ def draw(
     seed: Annotated[int, typer.Option(min=0, help="Of the first; the next follow.")] = 0,
     steps: Annotated[int, typer.Option(min=1, max=1000, help="Steps of DDIM.")] = 50,
     guidance_scale: Annotated[float, typer.Option(help="Of classifier-free guidance.")] = 1.0,
+    as_json: AsJson = False,
 ) -> None:
     """Draw pictures into a folder whose metadata.jsonl says from which seeds: queries."""
     from attribution.denoisers import Denoiser, Drawing
@@ -494,11 +563,11 @@ def draw(
             draw_folder(denoiser, prompts, seeds, drawing, out, advance)
     except InputError as error:
         raise BadInputError(str(error)) from error
-    typer.echo(f"{out}: {len(prompts)} pictures")
+    tell(as_json, f"{out}: {len(prompts)} pictures", {"out": out, "pictures": len(prompts)})
 
 
 @app.command()
-def methods() -> None:
+def methods(as_json: AsJson = False) -> None:
     """List the scores that can be asked for, where the paper defines them, and what they need."""
     from rich import box
     from rich.console import Console
@@ -506,18 +575,30 @@ def methods() -> None:
 
     from attribution.methods import METHODS
 
+    listed: list[dict[str, Any]] = [
+        {
+            "method": method.name,
+            "paper": method.section,
+            "computed_from": list(method.outputs),
+            "signed": method.signed,
+            "needs": sorted(({"kernel"} if method.uses_kernel else set()) | method.needs),
+        }
+        for method in METHODS.values()
+    ]
+    if as_json:
+        tell(as_json, "", listed)
+        return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for column in ("paper", "computed from", "scores", "needs"):
         table.add_column(column, overflow="fold")
-    for method in METHODS.values():
-        needs = {"kernel"} if method.uses_kernel else set()
+    for row in listed:
         table.add_row(
-            method.name,
-            method.section,
-            ", ".join(method.outputs),
-            "signed" if method.signed else "≥ 0",
-            ", ".join(sorted(needs | method.needs)),
+            row["method"],
+            row["paper"],
+            ", ".join(row["computed_from"]),
+            "signed" if row["signed"] else "≥ 0",
+            ", ".join(row["needs"]),
         )
     Console().print(table)
 
@@ -525,6 +606,7 @@ def methods() -> None:
 @app.command()
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Where to write the images.")],
+    as_json: AsJson = False,
 ) -> None:
     """Build the demo's training set: two artists' drawings of the same emoji."""
     from cli.progress import stage_progress
@@ -533,7 +615,7 @@ def demo_data(
         from demo.dataset import build
 
         count = build(folder, lambda done, total: advance("emoji", done / total))
-    typer.echo(f"{count} images in {folder}")
+    tell(as_json, f"{count} images in {folder}", {"folder": folder, "images": count})
 
 
 @app.command()

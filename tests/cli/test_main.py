@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from typer.core import TyperCommand, TyperGroup
 from typer.testing import CliRunner
 
 from attribution.index.config import IndexConfig
@@ -170,3 +171,64 @@ def test_demo_data_where_nobody_may_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     told = refusal(headwater("demo-data", tmp_path / "file"))
     assert told == f"{tmp_path / 'file'}: File exists"
+
+
+def commands() -> dict[str, TyperCommand]:
+    """Every command by its words, those of groups included."""
+    found: dict[str, TyperCommand] = {}
+
+    def look(group: TyperGroup, words: str) -> None:
+        for name, command in group.commands.items():
+            if isinstance(command, TyperGroup):
+                look(command, f"{words}{name} ")
+            elif isinstance(command, TyperCommand):
+                found[words + name] = command
+
+    whole = typer.main.get_command(app)
+    assert isinstance(whole, TyperGroup)
+    look(whole, "")
+    return found
+
+
+def test_every_command_that_ends_tells_programs_how() -> None:
+    """`serve` does not end, and `demo` is a show."""
+    silent = {
+        words
+        for words, command in commands().items()
+        if not any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert silent == {"serve", "demo"}
+
+
+def test_methods_as_json() -> None:
+    finished = headwater("methods", "--json")
+    listed = {row["method"]: row for row in json.loads(finished.stdout)}
+    assert list(listed) == list(METHODS)
+    assert listed["das"]["needs"] == ["kernel"]
+    assert listed["das"]["signed"] is METHODS["das"].signed
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("headwater attr", ["attribute"]),
+        ("headwater scores --method das-s", ["das-signed"]),
+        ("headwater evaluate co", ["counterfactual"]),
+        ("headwater attribute --candidates cl", ["clip"]),
+    ],
+)
+def test_completions(line: str, offered: list[str]) -> None:
+    """As bash asks for them, of the installed program."""
+    asked = {
+        "_HEADWATER_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    finished = subprocess.run(
+        [Path(sys.executable).with_name("headwater")],
+        capture_output=True,
+        text=True,
+        env=os.environ | asked,
+        check=False,
+    )
+    assert finished.stdout.split() == offered, finished.stderr

@@ -23,7 +23,7 @@ from attribution.attributor import Attributor
 from attribution.denoisers import Denoiser, Drawing
 from attribution.embeddings import ClipEmbedder
 from attribution.features import GradientFeatures
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from attribution.index.build import IndexBuilder
 from attribution.index.config import IndexConfig
 from attribution.index.search import Index
@@ -42,7 +42,7 @@ def places(
     root = tmp_path_factory.mktemp("places")
     config = IndexConfig(timesteps=2, projection_dim=64)
     extractor = GradientFeatures(Denoiser.load(tiny_model), config)
-    builder = IndexBuilder(root / "index", extractor, ImageFolder(tiny_folder))
+    builder = IndexBuilder(root / "index", extractor, ImageSet(tiny_folder))
     for shard in builder.shards:
         builder.extract(shard.number)
     builder.finalise(ClipEmbedder(str(tiny_clip)))

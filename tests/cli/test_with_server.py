@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from attribution.evaluation.lds import Estimate, Yardsticks
 from attribution.evaluation.measure import Case, Result
 from attribution.evaluation.report import LdsReport
 from attribution.evaluation.subsets import draw_subsets
-from attribution.image_folder import ImageFolder
+from attribution.image_set import ImageSet
 from cli.client import Client, ServerError
 from cli.serve import running_server
 
@@ -131,7 +133,7 @@ def test_a_receipt_is_computed_again(
 def test_answers_carry_what_was_measured(
     indexed: str, tiny_folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    keys = [sample.key for sample in ImageFolder(tiny_folder).samples]
+    keys = [sample.key for sample in ImageSet(tiny_folder).samples]
     members = draw_subsets(["x"] * len(keys), 3, 0.5, 0)
     truth = GroundTruth.planned(keys, ["held/a.png"], members, [0], {"training": {"trainer": "x"}})
     truth.losses[:] = 0.5
@@ -203,3 +205,60 @@ def test_the_client_waits_and_tells_how_far_it_is(indexed: str, tiny_folder: Pat
         assert all(stage and 0 <= fraction <= 1 for stage, fraction in told)
         with pytest.raises(ServerError, match="not found"):
             client.wait("atr_none")
+
+
+def test_images_of_an_archive_and_what_is_wrong_with_them(
+    server: str, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shard, report = tiny_folder.parent / "shard.tar", tmp_path / "refused.jsonl"
+    with tarfile.open(shard, "w") as archive:
+        for name in ("disc", "ring"):
+            archive.add(tiny_folder / "ada" / f"{name}.png", f"{name}.png")
+        archive.add(tiny_folder / "metadata.jsonl", "broken.png")
+    asked = ("register", "--data", shard, "--name", "shard")
+    refused = headwater(*asked, server=server)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "broken.png: it is no PNG" in refused.stderr
+    made = headwater(*asked, "--skip-invalid", "--report", report, server=server)
+    assert made.returncode == 0, made.stderr
+    assert "2 images, 1 refused" in made.stdout
+    (told,) = map(json.loads, report.read_text().splitlines())
+    assert told["what"] == "shard.tar/broken.png"
+    again = headwater(*asked, "--skip-invalid", "--json", server=server)
+    assert json.loads(again.stdout)["sample_count"] == 2
+    wrong = headwater(*asked, "--field", "artist", server=server)
+    assert (wrong.returncode, "not of the form" in wrong.stderr) == (2, True)
+    away = headwater(*asked, server="http://127.0.0.1:1")
+    assert "start one with `headwater serve`" in away.stderr
+
+
+def test_an_index_over_an_archive_is_that_over_its_files(
+    indexed: str, tiny_folder: Path, tiny_model: Path, tiny_clip: Path
+) -> None:
+    """The same pictures, captions and keys' order: the same influence, from a tar."""
+    root = tiny_folder.parent / "shards"
+    root.mkdir()
+    rows = map(json.loads, (tiny_folder / "metadata.jsonl").read_text().splitlines())
+    with tarfile.open(root / "0.tar", "w") as archive:
+        for row in sorted(rows, key=lambda row: row["file_name"]):
+            name = row.pop("file_name")
+            said = json.dumps({"artist": row.pop("creator"), **row}).encode()
+            archive.add(tiny_folder / name, name)
+            member = tarfile.TarInfo(name.replace(".png", ".json"))
+            member.size = len(said)
+            archive.addfile(member, io.BytesIO(said))
+    folders = ("--model", tiny_model, "--clip", tiny_clip, "--data", root)
+    fields = ("--name", "shards", "--field", "creator=artist")
+    built = headwater("index", *folders, *fields, *QUICK, "--json", server=indexed)
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["state"] == "ready"
+    picture = tiny_folder / "ada" / "ring.png"
+    with Client(indexed) as client:
+        answers = [
+            client.attribute_image(picture, caption="ring, ada", model=model, top_k=12)
+            for model in ("tiny", "shards")
+        ]
+    owners = [{row["creator"] for row in answer["contributors"]} for answer in answers]
+    assert owners == [{"Ada Example", "Bob Example"}] * 2
+    first = answers[1]["contributors"][0]
+    assert (first["key"], first["rank"]) == ("0.tar/ada/ring.png", 1)
