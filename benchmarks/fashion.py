@@ -49,7 +49,7 @@ def build(name: str, folder: Path) -> None:
         target = folder / part
         if (target / "metadata.jsonl").is_file():
             continue
-        images, labels = _read(prefix)
+        images, labels = read_images(prefix)
         rows = []
         for label in chosen.classes:
             (target / label).mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,8 @@ def shrink(image: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(np.pad(image, 2)).resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
-def _read(prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_images(prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pictures ``(n, 28, 28)`` and the numbers of their classes; ``train`` or ``t10k``."""
     try:
         images = gzip.decompress((PACKAGE / f"{prefix}-images-idx3-ubyte.gz").read_bytes())
         labels = gzip.decompress((PACKAGE / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())

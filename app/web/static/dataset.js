@@ -25,5 +25,16 @@ run(async () => {
     make("header", { class: "title" }, make("div", {},
       make("h1", {}, dataset.name),
       make("p", { class: "quiet" }, `${count(dataset.sample_count, "image")}, registered ${when(dataset.created_at)}`))),
+    dataset.refused_count > 0 && refused(dataset),
     form, place);
 });
+
+/** What its registration left out, asked for when somebody wants to see it. */
+function refused(dataset) {
+  const place = make("div", {});
+  const list = make("ul", { class: "refused" });
+  const row = ({ what, reason }) => make("li", {}, make("span", { class: "name" }, what), make("span", { class: "quiet" }, reason));
+  const open = async () => place.replaceChildren(...(await listing(v1("datasets", dataset.id, "refused"), {}, list, row)));
+  const words = `${count(dataset.refused_count, "image was", "images were")} refused`;
+  return make("details", { ontoggle: (event) => event.target.open && !list.childElementCount && run(open) }, make("summary", {}, words), place);
+}

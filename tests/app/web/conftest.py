@@ -27,13 +27,15 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def sketches(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pictures in no index; their creator's name and caption look like markup."""
+    """Two pictures in no index, whose creator and caption look like markup, and a torn one."""
     root = tmp_path_factory.mktemp("sketches")
     rows = []
     for number in range(2):
         Image.new("RGB", (16, 16), (200, 40 * number, 90)).save(root / f"{number}.png")
         row = {"file_name": f"{number}.png", "text": NAMED_LIKE_MARKUP, "creator": SKETCHER}
         rows.append(json.dumps(row | {"opt_out": True}))
+    (root / "torn.png").write_bytes(b"")
+    rows.append(json.dumps({"file_name": "torn.png"}))
     (root / "metadata.jsonl").write_text("\n".join(rows))
     return root
 
@@ -60,7 +62,9 @@ def visited(
         paths = {"path": str(tiny_model), "clip_path": str(tiny_clip)}
         model = http.post("/v1/models", json={"name": "tiny", **paths}).json()["id"]
         shapes, drawn = (
-            http.post("/v1/datasets", json={"name": name, "path": str(path)}).json()["id"]
+            http.post(
+                "/v1/datasets", json={"name": name, "path": str(path), "skip_invalid": True}
+            ).json()["id"]
             for name, path in (("shapes", tiny_folder), ("sketches", sketches))
         )
         config = {"timesteps": 2, "projection_dim": 64}

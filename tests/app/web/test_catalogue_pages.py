@@ -38,6 +38,12 @@ def test_a_dataset_is_looked_through(page: Page, visited: Visited) -> None:
     expect(page.get_by_role("heading", name="No such image")).to_be_visible()
 
 
+def test_what_was_refused_is_told(page: Page, visited: Visited) -> None:
+    page.goto(f"/datasets/{visited.sketches}")
+    page.get_by_text("1 image was refused").click()
+    expect(page.locator(".refused")).to_contain_text("torn.pngit is empty")
+
+
 def test_a_build_is_followed(page: Page, visited: Visited) -> None:
     """Another index over the same images is built from the model's page, and becomes the second."""
     page.goto(f"/models/{visited.model}")
