@@ -104,9 +104,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     report = Report("newcomer", parser.parse_args().out)
     instead = {
-        "git clone https://github.com/headwater/headwater && cd headwater": f"git clone -q {ROOT}"
-        " headwater && cd headwater",
-        "hf download": "cp -r demo/weights/clip clip",
+        "git clone": (
+            f"git clone -q {ROOT} headwater && cd headwater",
+            "a clone of this directory",
+        ),
+        "hf download": ("cp -r demo/weights/clip clip",) * 2,
     }
     total = 0.0
     with tempfile.TemporaryDirectory() as temporary:
@@ -117,7 +119,10 @@ def main() -> None:
         try:
             for block in blocks("sh"):
                 for command in commands(block) if block.page == PAGE else ():
-                    typed = next((new for old, new in instead.items() if old in command), command)
+                    typed, shown = next(
+                        (new for old, new in instead.items() if command.startswith(old)),
+                        (command, command),
+                    )
                     started = time.monotonic()
                     if command == SERVER:
                         second.run("cd headwater && source .venv/bin/activate")
@@ -128,7 +133,7 @@ def main() -> None:
                         said = first.run(typed)
                     took = time.monotonic() - started
                     total += took
-                    report.add(command, "seconds", took, "", True)
+                    report.add(shown, "seconds", took, "", True)
                     if command.startswith("export"):
                         exports.append(command)
                     if command.startswith("git clone"):

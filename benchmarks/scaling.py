@@ -25,8 +25,8 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.migrate import upgrade
 from app.database.tables import DEFAULT_TENANT, Heartbeat, IndexVersion, Job
+from app.datasets.registration import finish, registering
 from app.datasets.schemas import DatasetIn
-from app.datasets.service import register as register_dataset
 from app.indexes.schemas import IndexIn
 from app.indexes.service import build
 from app.jobs.kinds import INDEX_SHARD
@@ -122,7 +122,7 @@ def _alive(database: Database) -> int:
 
 def _submit(database: Database, settings: Settings, data: Path, timesteps: int) -> str:
     mine = database.of_tenant(DEFAULT_TENANT)
-    register_dataset(mine, settings, DatasetIn(name="emoji", path=str(data)))
+    finish(registering(mine, settings, DatasetIn(name="emoji", path=str(data))))
     paths = {"path": str(WEIGHTS / "model"), "clip_path": str(WEIGHTS / "clip")}
     register_model(mine, settings, ModelIn(name="demo", **paths))
     wanted = IndexIn(model="demo", dataset="emoji", config={"timesteps": timesteps})
