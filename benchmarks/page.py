@@ -172,10 +172,12 @@ def screenshots(folder: Path) -> None:
             "ask": "/",
             "answer": f"/answers/{asked['id']}",
             "answers": "/answers",
+            "datasets": "/datasets",
             "dataset": f"/datasets/{dataset['id']}",
             "sample": f"/sample?dataset={dataset['id']}&key={first['key']}",
             "contributor": f"/contributor?creator={first['creator']}",
             "contributors": "/contributors",
+            "models": "/models",
             "model": f"/models/{model['id']}",
         }
         wide: dict[str, Any] = {"viewport": {"width": 1200, "height": 800}}
@@ -188,6 +190,12 @@ def screenshots(folder: Path) -> None:
             context = browser.new_context(base_url=url, **options)
             take(context.new_page(), pages[name], folder / f"{name}{kind}.png")
             context.close()
+        browser.close()
+    closed = demo_settings().model_copy(update={"access": "keys"})
+    with running_server(closed) as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        context = browser.new_context(base_url=url, **wide)
+        take(context.new_page(), "/answers", folder / "key.png")
         browser.close()
 
 

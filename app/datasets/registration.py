@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from threading import BoundedSemaphore
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -35,6 +36,10 @@ from attribution.image_data.sample import ImageDataError, Refused
 
 LOOKED_AT_ONCE = 256
 ROWS_AT_ONCE = 1000
+AT_ONCE, PATIENCE = 4, 30.0
+
+# Each holds a thread of the server and as many programs as there are processors.
+_looking = BoundedSemaphore(AT_ONCE)
 
 
 @dataclass(frozen=True)
@@ -68,12 +73,18 @@ Registering = Generator[LookedAt, None, Registered]
 
 def finish(steps: Registering) -> Registered:
     """Take all steps of a registration."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            registered: Registered = end.value
-            return registered
+    while not isinstance(step := advance(steps), Registered):
+        pass
+    return step
+
+
+def advance(steps: Registering) -> LookedAt | Registered:
+    """Take one step, or find that it was the last."""
+    try:
+        return next(steps)
+    except StopIteration as end:
+        registered: Registered = end.value
+        return registered
 
 
 def registering(database: TenantDatabase, settings: Settings, wanted: DatasetIn) -> Registering:
@@ -157,10 +168,14 @@ def _look_at(data: ImageData, samples: Sequence[described.Sample]) -> Iterator[I
         opt_out = (sample.opt_out or {}) | (read_opt_out(content) or {})
         return Image(sample, hashlib.sha256(content).hexdigest(), opt_out or None)
 
-    with ExitStack() as checkers:
-        pool = checkers.enter_context(ThreadPoolExecutor(processors))
+    if not _looking.acquire(timeout=PATIENCE):
+        title = "Too many datasets are being registered"
+        raise ProblemError(503, "registering-busy", title, headers={"Retry-After": "30"})
+    with ExitStack() as stack:
+        stack.callback(_looking.release)
         for _ in range(processors):
-            free.put(checkers.enter_context(ImageChecker()))
+            free.put(stack.enter_context(ImageChecker()))
+        pool = stack.enter_context(ThreadPoolExecutor(processors))
         # Some at a time, so that who gives up does not wait for a hundred thousand.
         for start in range(0, len(samples), LOOKED_AT_ONCE):
             yield from pool.map(look, samples[start : start + LOOKED_AT_ONCE])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
+import anyio
 from fastapi import APIRouter, Depends, Header, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
 from app.access.caller import opens
@@ -54,10 +56,9 @@ def register_dataset(
     steps = registration.registering(database, settings, wanted)
     if EVENTS not in accept:
         return _shown(registration.finish(steps))
-    try:
-        first = next(steps)
-    except StopIteration as end:  # it is registered
-        return _shown(end.value)
+    first = registration.advance(steps)
+    if isinstance(first, Registered):  # it has been for long
+        return _shown(first)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_told(first, steps), media_type=EVENTS, headers=headers)
 
@@ -71,20 +72,22 @@ def _shown(registered: Registered) -> Response:
     )
 
 
-def _told(step: LookedAt, steps: Registering) -> Iterator[str]:
-    """A registration as server-sent events."""
+async def _told(step: LookedAt | Registered, steps: Registering) -> AsyncIterator[str]:
+    """A registration as server-sent events; it is given up with them."""
     try:
-        while True:
+        while isinstance(step, LookedAt):
             yield _event("progress", asdict(step))
-            step = next(steps)
-    except StopIteration as end:
-        shown = DatasetOut.model_validate(end.value.dataset)
+            step = await run_in_threadpool(registration.advance, steps)
+        shown = DatasetOut.model_validate(step.dataset)
         yield _event("dataset", shown.model_dump(mode="json"))
     except ProblemError as error:
         yield _event("problem", error.body)
     except Exception:
         logger.exception("a registration failed")
         yield _event("problem", unexpected_body())
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_in_threadpool(steps.close)
 
 
 def _event(name: str, data: Any) -> str:

@@ -11,8 +11,10 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from programs import wait_for
 
 from app.config import Settings
 from attribution.denoisers import Denoiser
@@ -262,3 +264,40 @@ def test_an_index_over_an_archive_is_that_over_its_files(
     assert owners == [{"Ada Example", "Bob Example"}] * 2
     first = answers[1]["contributors"][0]
     assert (first["key"], first["rank"]) == ("0.tar/ada/ring.png", 1)
+
+
+def test_who_hangs_up_registers_nothing(server: str, tiny_folder: Path) -> None:
+    picture = (tiny_folder / "ada" / "ring.png").read_bytes()
+    shard = tiny_folder.parent / "large.tar"
+    with tarfile.open(shard, "w") as archive:
+        for number in range(4000):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(picture)
+            archive.addfile(member, io.BytesIO(picture))
+    wanted = {"name": "large", "path": str(shard)}
+    headers = {"Accept": "text/event-stream"}
+    with httpx.stream("POST", f"{server}/v1/datasets", json=wanted, headers=headers) as answer:
+        assert "progress" in next(answer.iter_lines())
+    for _ in range(3):  # what was given up leaves room for others
+        finished = headwater("register", "--data", shard, "--name", "large", server=server)
+        assert finished.returncode == 0, finished.stderr
+        with httpx.Client(base_url=server) as http:
+            assert http.get("/v1/datasets/large").json()["sample_count"] == 4000
+            assert http.delete("/v1/datasets/large").status_code == 204
+    wait_for(lambda: not looking_at_images(), "the end of the programs that look at images")
+
+
+def looking_at_images() -> list[str]:
+    """The processes of this machine that decode training images."""
+    return [
+        process.name
+        for process in Path("/proc").iterdir()
+        if process.name.isdecimal() and "check_images" in arguments(process)
+    ]
+
+
+def arguments(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:  # it has ended meanwhile
+        return ""
