@@ -53,7 +53,8 @@ def in_processes(
             child.terminate()
         raise
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        # To the end: an executor that still ends while Python does fails with a traceback.
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _here(jobs: Mapping[Name, Callable[[], Result]], threads: int) -> Iterator[tuple[Name, Result]]:

@@ -14,6 +14,7 @@ from app.config import Settings
 from app.database.engine import Database
 from app.database.tables import DEFAULT_TENANT, Dataset, IndexVersion, Job, Sample, Tenant
 from app.datasets import service as datasets
+from app.datasets.registration import finish, registering
 from app.datasets.schemas import DatasetIn
 from app.jobs.kinds import TAKEDOWN
 from app.takedowns.redaction import redacted
@@ -202,7 +203,8 @@ def test_a_registration_and_a_takedown_take_turns(
     def registration(number: int) -> bool:
         wanted = DatasetIn(name=f"again {number}", path=str(places.dataset))
         settings = service.model_copy(update={"dataset_roots": [places.dataset.resolve()]})
-        return datasets.register(database.of_tenant(DEFAULT_TENANT), settings, wanted)[1]
+        tenant = database.of_tenant(DEFAULT_TENANT)
+        return finish(registering(tenant, settings, wanted)).new
 
     with ThreadPoolExecutor(5) as pool:
         made = [pool.submit(registration, number) for number in range(4)]
