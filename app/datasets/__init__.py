@@ -1,1 +1,1 @@
-"""Datasets: folders of training images, whose they are, and under which licence."""
+"""Datasets: training images, whose they are, and under which licence."""
