@@ -169,6 +169,7 @@ class GradientFeatures:
             parameters=config.parameters,
             kind=config.projection,
             projection_dim=config.projection_dim,
+            factor_side=config.factor_side,
             seed=config.seed,
         )
         apart = 1 if config.average_timesteps else len(self.timesteps)

@@ -17,7 +17,7 @@ from torch import nn
 
 from attribution.index.config import ConfigError, ProjectionKind, check_pattern
 from attribution.layers import MATRIX_LAYERS, NORM_LAYERS, LayerGradient, layer_gradient
-from attribution.projections import DenseProjection, side_length
+from attribution.projections import DenseProjection, Fold, side_length
 
 PATTERNS = {"all": "", "up_blocks": r"(^|\.)up_blocks\.", "lora": r"\.lora_[AB]\."}
 
@@ -56,6 +56,7 @@ class GradientProjector:
         parameters: str = "all",
         kind: ProjectionKind = "two-sided",
         projection_dim: int = 4096,
+        factor_side: int = 16,
         seed: int = 0,
     ) -> None:
         self.module = module
@@ -71,7 +72,8 @@ class GradientProjector:
         side = None
         if kind == "two-sided":
             matrices = sum(isinstance(layer, MATRIX_LAYERS) for layer in self.layers.values())
-            side = side_length(projection_dim, matrices, len(self.layers) - matrices)
+            wanted = side_length(projection_dim, matrices, len(self.layers) - matrices)
+            side = max(factor_side, wanted)
         device = next(module.parameters()).device
         self.gradients: dict[str, LayerGradient] = {
             name: layer_gradient(name, layer, side, seed, device)
@@ -85,7 +87,10 @@ class GradientProjector:
                 )
                 for name, gradient in self.gradients.items()
             }
-        self.size = projection_dim if self.dense else sum(g.size for g in self.gradients.values())
+        numbers = sum(gradient.size for gradient in self.gradients.values())
+        kept = projection_dim if kind == "two-sided" else numbers
+        self.fold = Fold(numbers, kept, seed, device)
+        self.size = projection_dim if self.dense else self.fold.size
         self._calls: list[tuple[str, torch.Tensor, torch.Tensor]] = []
 
     @contextmanager
@@ -149,10 +154,12 @@ class GradientProjector:
                 rows += self.dense[name].apply(part)
             return rows
         empty = output.new_zeros((len(output), 0))
-        return torch.cat(
-            [
-                found.get(name, empty.new_zeros((len(output), gradient.size)))
-                for name, gradient in self.gradients.items()
-            ],
-            dim=1,
-        ).float()
+        return self.fold.apply(
+            torch.cat(
+                [
+                    found.get(name, empty.new_zeros((len(output), gradient.size)))
+                    for name, gradient in self.gradients.items()
+                ],
+                dim=1,
+            ).float()
+        )

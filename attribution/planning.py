@@ -83,6 +83,7 @@ def plan_for(
         parameters=config.parameters,
         kind=config.projection,
         projection_dim=config.projection_dim,
+        factor_side=config.factor_side,
         seed=config.seed,
     )
     m, k = output_function(config.output, config.probes, shape).count, projector.size

@@ -1,8 +1,10 @@
 """Random projections of gradients: two-sided (to a layer's factors), dense, or none at all.
 
 The gradient of a linear map's weight is Σ_s δ_s a_sᵀ over positions s.  Projecting the factors,
-``(P_out δ)(P_in a)ᵀ``, gives k_out·k_in numbers and never forms the gradient (LoGra, 2024).  A
-dense projection multiplies the whole gradient (Johnson & Lindenstrauss, as the paper does); it is
+``(P_out δ)(P_in a)ᵀ``, gives k_out·k_in numbers and never forms the gradient (LoGra, 2024).  Few
+numbers of a layer estimate inner products badly, so its factors stay wider than k allows, and what
+all layers give is folded to k: added up under random signs (Charikar, Chen & Farach-Colton, 2002).
+A dense projection multiplies the whole gradient (Johnson & Lindenstrauss, as the paper does); it is
 here for reference and small models.  All are scaled so that inner products are unbiased.
 """
 
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from attribution.index.config import ProjectionKind
 
@@ -61,6 +64,29 @@ def gaussian(name: str, d: int, k: int | None, seed: int) -> torch.Tensor:
     if k is None or d <= k:
         return torch.eye(d)
     return torch.randn((k, d), generator=_generator(name, seed)) / math.sqrt(k)
+
+
+class Fold:
+    """(B, d) to (B, k): every k-th number added up, each under a random sign.
+
+    Inner products are unbiased; what is as short as k is left as it is.
+    """
+
+    def __init__(self, d: int, k: int, seed: int, device: torch.device) -> None:
+        self.size = min(d, k)
+        self._missing = -d % self.size  # numbers to a multiple of k
+        self._signs: torch.Tensor | None = None
+        if d > k:
+            drawn = torch.randint(0, 2, (d,), generator=_generator("fold", seed), dtype=torch.int8)
+            self._signs = (drawn * 2 - 1).to(device)
+
+    def apply(self, rows: torch.Tensor) -> torch.Tensor:
+        """The folded rows."""
+        if self._signs is None:
+            return rows
+        signed = F.pad(rows * self._signs, (0, self._missing))
+        folded: torch.Tensor = signed.reshape(len(rows), -1, self.size).sum(dim=1)
+        return folded
 
 
 class DenseProjection:

@@ -209,7 +209,7 @@ def schedules() -> list[Case]:
 
 def projections() -> list[Case]:
     """Fig. 2: dimensions and kinds."""
-    two_sided = [
+    dimensions = [
         Case.of(name, f"{name}, two-sided, k = {k}", **PAPER | {"projection_dim": k})
         for name in ("das", "das-mean", "dtrak")
         for k in (256, 512, 1024, 2048, 4096)
@@ -226,7 +226,22 @@ def projections() -> list[Case]:
         )
         for kind in kinds_of_k
     ]
-    return two_sided + kinds
+    return dimensions + kinds
+
+
+def factor_sides(**knobs: Any) -> list[Case]:
+    """How wide a two-sided projection leaves a layer's factors, before it folds them to k."""
+    return [
+        Case.of(
+            "das",
+            f"das, k = {k}, factors of {side}",
+            projection_dim=k,
+            factor_side=side,
+            **knobs,
+        )
+        for k in (1024, 4096)
+        for side in (1, 8, 16, 32)
+    ]
 
 
 def layers() -> list[Case]:
@@ -402,6 +417,7 @@ FASHION_2: dict[str, Study] = {
         },
     ),
     "figure-2": Study("Projections and their dimension", projections),
+    "factors": Study("The width of a layer's factors", factor_sides),
     "figure-3": CheckpointStudy("Earlier states of the model", checkpoints),
     "figure-4": Study("λ", dampings, picture=plot_dampings),
     "schedules": Study("Where the timesteps lie, and whose the noise is", schedules),
@@ -448,6 +464,7 @@ EMOJI: dict[str, Study] = {
     "schedules": FASHION_2["schedules"],
     "table-1": Study("Every method, T = 10", every_method),
     "directions": Study("The directions that λ leaves", directions),
+    "factors": FASHION_2["factors"],
 }
 
 # A LoRA's weights alone, as the paper has it for ArtBench (Table 2); pixels there are the VAE's.
@@ -470,6 +487,7 @@ def schedules_of_a_lora() -> list[Case]:
 
 LATENT: dict[str, Study] = {
     "directions": Study("The directions that λ leaves", lambda: directions(**ADAPTER)),
+    "factors": replace(FASHION_2["factors"], cases=lambda: factor_sides(**ADAPTER)),
     "schedules": replace(FASHION_2["schedules"], cases=schedules_of_a_lora),
     "product": replace(FASHION_2["product"], cases=lambda: the_product(**ADAPTER)),
     "table-2": Study(

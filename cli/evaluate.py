@@ -13,6 +13,7 @@ from cli.knobs import (
     Checkpoints,
     Damping,
     Draws,
+    FactorSide,
     NoiseChoice,
     NormalisationChoice,
     Output,
@@ -154,6 +155,7 @@ def lds(
     parameters: Parameters = None,
     projection: Projection = None,
     projection_dim: ProjectionDim = None,
+    factor_side: FactorSide = None,
     damping: Damping = None,
     seed: Seed = None,
     store: Store = None,
@@ -231,6 +233,7 @@ def counterfactual(
     schedule: ScheduleChoice = None,
     noise: NoiseChoice = None,
     projection_dim: ProjectionDim = None,
+    factor_side: FactorSide = None,
     damping: Damping = None,
     as_json: AsJson = False,
 ) -> None:

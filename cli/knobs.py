@@ -43,6 +43,9 @@ Projection = Annotated[
     typer.Option(help="How gradients are projected."),
 ]
 ProjectionDim = Annotated[int | None, typer.Option(help="Numbers kept of each gradient.")]
+FactorSide = Annotated[
+    int | None, typer.Option(help="Numbers that each factor of a layer keeps before they meet.")
+]
 Damping = Annotated[
     str | None,
     typer.Option(

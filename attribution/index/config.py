@@ -49,9 +49,10 @@ class IndexConfig:
     ``draws`` of noise are averaged at each of the ``timesteps``, spread as ``schedule`` says; the
     ``noise`` is each image's own, or ``shared`` by all at a timestep; ``average_timesteps=False``
     keeps those apart, with a kernel each (``das-t``).  ``checkpoints`` of the training are used,
-    the finished model the last.  ``damping`` is λ, ``relative`` to the kernel's mean eigenvalue or
-    ``absolute``, or the effective number of ``directions`` (degrees of freedom) that it leaves to
-    each output.
+    the finished model the last.  ``projection_dim`` is k; a ``two-sided`` projection leaves to each
+    factor of a layer ``factor_side`` numbers at least, and folds what that gives to k.  ``damping``
+    is λ, ``relative`` to the kernel's mean eigenvalue or ``absolute``, or the effective number of
+    ``directions`` (degrees of freedom) that it leaves to each output.
     """
 
     output: OutputName = "regions"
@@ -66,6 +67,7 @@ class IndexConfig:
     parameters: str = "all"
     projection: ProjectionKind = "two-sided"
     projection_dim: int = 4096
+    factor_side: int = 16
     damping: float = 50.0
     damping_rule: DampingRule = "directions"
     seed: int = 0
@@ -84,6 +86,7 @@ class IndexConfig:
         _integer("draws", self.draws, 1, 100)
         _integer("checkpoints", self.checkpoints, 1, 100)
         _integer("projection_dim", self.projection_dim, 1, 65_536)
+        _integer("factor_side", self.factor_side, 1, 256)
         _integer("seed", self.seed, 0, 2**31 - 1)
         if not isinstance(self.average_timesteps, bool):
             raise ConfigError("average_timesteps must be true or false")

@@ -15,7 +15,7 @@ from uuid import uuid4
 from attribution.errors import InputError
 from attribution.index.config import IndexConfig
 
-FORMAT = 5
+FORMAT = 6
 MANIFEST = "manifest.json"
 
 

@@ -234,9 +234,15 @@ def test_gradient_checkpointing_changes_nothing(tiny_model: Path) -> None:
     (Convolutions, (2, 8, 8), 45),
     (Normalisations, (4, 3, 3), 20),
 ])  # fmt: skip
-@pytest.mark.parametrize("kind", ["two-sided", "gaussian", "rademacher"])
+@pytest.mark.parametrize(("kind", "side"), [
+    ("two-sided", 1),
+    ("two-sided", 5),
+    ("two-sided", 16),
+    ("gaussian", 16),
+    ("rademacher", 16),
+])  # fmt: skip
 def test_projected_inner_products_are_unbiased(
-    kind: ProjectionKind, network: type[nn.Module], shape: tuple[int, int, int], k: int
+    kind: ProjectionKind, side: int, network: type[nn.Module], shape: tuple[int, int, int], k: int
 ) -> None:
     """Averaged over seeds, ⟨Pg, Pg'⟩ approaches ⟨g, g'⟩ within its standard error."""
     torch.manual_seed(0)
@@ -245,7 +251,9 @@ def test_projected_inner_products_are_unbiased(
     exact = hooked(GradientProjector(module, kind="identity"), (x,), cotangent)
     products = []
     for seed in range(300):
-        projector = GradientProjector(module, kind=kind, projection_dim=k, seed=seed)
+        projector = GradientProjector(
+            module, kind=kind, projection_dim=k, factor_side=side, seed=seed
+        )
         assert projector.size < exact.shape[1]
         rows = hooked(projector, (x,), cotangent)
         products.append(rows @ rows.T)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attribution import projections
 from attribution.index.config import ProjectionKind
-from attribution.projections import DenseProjection, factor_pair, gaussian, side_length
+from attribution.projections import DenseProjection, Fold, factor_pair, gaussian, side_length
 
 
 def assert_identity_on_average(grams: Iterable[torch.Tensor]) -> None:
@@ -57,6 +57,27 @@ def test_a_matrix_depends_on_layer_side_and_seed_alone() -> None:
     for other in others:  # independent, not only different
         cosine = torch.cosine_similarity(pair.p_in.flatten(), other.flatten(), dim=0)
         assert abs(float(cosine)) < 0.6
+
+
+def test_folds_keep_inner_products() -> None:
+    """Also where the numbers are no multiple of k, and the last ones have no others to meet."""
+    folds = (Fold(7, 3, seed, torch.device("cpu")) for seed in range(4000))
+    assert_identity_on_average(p @ p.T for p in (fold.apply(torch.eye(7)) for fold in folds))
+
+
+def test_a_fold_adds_every_kth_number_under_a_sign() -> None:
+    fold = Fold(5, 2, 0, torch.device("cpu"))
+    folded = fold.apply(torch.eye(5))
+    assert folded.shape == (5, fold.size)
+    assert torch.equal(folded.abs(), torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1], [1, 0]]))
+    rows = torch.randn((3, 5), generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(fold.apply(rows), rows @ folded)
+
+
+@pytest.mark.parametrize("k", [5, 6])
+def test_what_is_as_short_as_k_is_not_folded(k: int) -> None:
+    rows = torch.ones((2, 5))
+    assert Fold(5, k, 0, torch.device("cpu")).apply(rows) is rows
 
 
 @pytest.mark.parametrize("side", [None, 4, 5])
