@@ -229,7 +229,7 @@ def projections() -> list[Case]:
     return dimensions + kinds
 
 
-def factor_sides(**knobs: Any) -> list[Case]:
+def factor_sides(*dimensions: int, **knobs: Any) -> list[Case]:
     """How wide a two-sided projection leaves a layer's factors, before it folds them to k."""
     return [
         Case.of(
@@ -239,7 +239,7 @@ def factor_sides(**knobs: Any) -> list[Case]:
             factor_side=side,
             **knobs,
         )
-        for k in (1024, 4096)
+        for k in dimensions
         for side in (1, 8, 16, 32)
     ]
 
@@ -417,7 +417,7 @@ FASHION_2: dict[str, Study] = {
         },
     ),
     "figure-2": Study("Projections and their dimension", projections),
-    "factors": Study("The width of a layer's factors", factor_sides),
+    "factors": Study("The width of a layer's factors", lambda: factor_sides(256, 1024, 4096)),
     "figure-3": CheckpointStudy("Earlier states of the model", checkpoints),
     "figure-4": Study("λ", dampings, picture=plot_dampings),
     "schedules": Study("Where the timesteps lie, and whose the noise is", schedules),
@@ -464,7 +464,7 @@ EMOJI: dict[str, Study] = {
     "schedules": FASHION_2["schedules"],
     "table-1": Study("Every method, T = 10", every_method),
     "directions": Study("The directions that λ leaves", directions),
-    "factors": FASHION_2["factors"],
+    "factors": replace(FASHION_2["factors"], cases=lambda: factor_sides(1024, 4096)),
 }
 
 # A LoRA's weights alone, as the paper has it for ArtBench (Table 2); pixels there are the VAE's.
@@ -487,7 +487,7 @@ def schedules_of_a_lora() -> list[Case]:
 
 LATENT: dict[str, Study] = {
     "directions": Study("The directions that λ leaves", lambda: directions(**ADAPTER)),
-    "factors": replace(FASHION_2["factors"], cases=lambda: factor_sides(**ADAPTER)),
+    "factors": replace(FASHION_2["factors"], cases=lambda: factor_sides(1024, 4096, **ADAPTER)),
     "schedules": replace(FASHION_2["schedules"], cases=schedules_of_a_lora),
     "product": replace(FASHION_2["product"], cases=lambda: the_product(**ADAPTER)),
     "table-2": Study(
